@@ -1,0 +1,1 @@
+"""latprof: where the time to first token goes, layer by layer."""

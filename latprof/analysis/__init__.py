@@ -1,0 +1,1 @@
+"""Pure functions from observations and layers to numbers an expert can check."""

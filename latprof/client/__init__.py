@@ -1,0 +1,1 @@
+"""The only room with sockets out: sends turns, stamps every byte on arrival."""

@@ -1,0 +1,367 @@
+"""The configuration: YAML validated into typed, frozen models.
+
+Durations are written with their unit (``250ms``, ``10s``) and held in ns; the YAML key has no suffix, the attribute ends in ``_ns``.
+Every key has a default, so that no configuration at all is the quickstart. An unknown key is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from latprof.errors import ConfigError
+from latprof.units import NS_PER_MS, NS_PER_S, NS_PER_US, duration_ns
+
+BUNDLED_TOKENIZER = Path(__file__).parent / "assets" / "tokenizer.json"
+"""The small byte-level BPE that ships with latprof: the stub's tokenizer, and the default for prompts of exact length."""
+
+
+def _read_duration(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"must be a duration such as 250ms, 10s or 2m, got {value!r}")  # noqa: TRY004 - pydantic wants ValueError
+    return duration_ns(value)
+
+
+def _write_duration(value_ns: int) -> str:
+    return f"{value_ns}ns"
+
+
+DurationNs = Annotated[
+    int,
+    BeforeValidator(_read_duration),
+    PlainSerializer(_write_duration, when_used="json"),
+    Field(json_schema_extra={"type": "string"}),
+]
+PositiveInt = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, validate_default=False)
+
+
+# --- distributions -----------------------------------------------------------------------------------------------------------------------
+
+
+class ServiceTime(Section):
+    """The law of a service time. A bare duration means a constant."""
+
+    dist: Literal["constant", "exponential", "lognormal", "gamma", "empirical"] = "constant"
+    mean_ns: Annotated[DurationNs, Field(alias="mean")] = 0
+    cv: Annotated[float, Field(ge=0, description="standard deviation over mean; used by lognormal and gamma")] = 1.0
+    values_ns: Annotated[tuple[DurationNs, ...], Field(alias="values", description="the sample of an empirical law")] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_duration(cls, value: object) -> object:
+        return {"mean": value} if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _empirical_needs_values(self) -> ServiceTime:
+        if self.dist == "empirical" and not self.values_ns:
+            raise ValueError("values must list at least one duration when dist is empirical")
+        return self
+
+
+class TokenCount(Section):
+    """The law of a token count. A bare number means a constant; draws are rounded and kept inside [min, max]."""
+
+    dist: Literal["constant", "uniform", "lognormal"] = "constant"
+    mean: Annotated[float, Field(gt=0)] = 256
+    cv: Annotated[float, Field(ge=0)] = 0.5
+    min: PositiveInt = 1
+    max: PositiveInt = 1_000_000
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_number(cls, value: object) -> object:
+        return {"mean": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+# --- what is asked, and when -------------------------------------------------------------------------------------------------------------
+
+
+class Target(Section):
+    """Where the requests go. No URL means the stack in a box."""
+
+    url: str | None = None
+    model: str = "stub"
+    api_key_env: Annotated[str | None, Field(description="name of the environment variable that holds the bearer token")] = None
+    headers: dict[str, str] = {}
+    extra_body: dict[str, Any] = {}
+    timeout_ns: Annotated[DurationNs, Field(alias="timeout", gt=0, description="from actual start to the end of the answer")] = (
+        120 * NS_PER_S
+    )
+    connect_timeout_ns: Annotated[DurationNs, Field(alias="connect_timeout", gt=0)] = 10 * NS_PER_S
+    ca_file: Path | None = None
+    tls_verify: bool = True
+    max_connections: PositiveInt = 4096
+    retries: Annotated[int, Field(ge=0, description="each retry is a new attempt row; off by default")] = 0
+
+
+class Load(Section):
+    """When the requests go. Open loop by `rate_per_s`; closed loop when only `concurrency` is given."""
+
+    arrival: Literal["poisson", "constant", "gamma", "trace"] = "poisson"
+    rate_per_s: Annotated[float | None, Field(gt=0)] = None
+    burstiness: Annotated[float, Field(gt=0, description="gamma shape: 1 is Poisson, below 1 burstier")] = 1.0
+    concurrency: Annotated[int | None, Field(gt=0, description="closed loop: this many requests always in flight")] = None
+    max_concurrency: Annotated[int | None, Field(gt=0, description="open loop: wait for a place beyond this many in flight")] = None
+    num_requests: Annotated[int | None, Field(gt=0)] = None
+    duration_ns: Annotated[DurationNs | None, Field(alias="duration")] = None
+    max_requests: Annotated[int | None, Field(gt=0, description="never send more than this many, warm-up included")] = None
+    warmup_requests: Annotated[int, Field(ge=0)] = 0
+    warmup_ns: Annotated[DurationNs, Field(alias="warmup", ge=0)] = 2 * NS_PER_S
+    seed: int = 1
+
+    @model_validator(mode="after")
+    def _one_loop(self) -> Load:
+        if self.concurrency is not None and self.rate_per_s is not None:
+            raise ValueError(
+                "concurrency (closed loop) and rate_per_s (open loop) exclude each other; to cap an open loop use max_concurrency"
+            )
+        return self
+
+
+class Workload(Section):
+    """What is asked: synthetic prompts of exact token length, or a trace replayed."""
+
+    trace: Path | None = None
+    trace_format: Literal["azure"] = "azure"
+    trace_window_ns: Annotated[DurationNs | None, Field(alias="trace_window", description="only this much of the trace's beginning")] = None
+    time_scale: Annotated[float, Field(gt=0, description="10 replays ten times faster")] = 1.0
+    prompt_tokens: TokenCount = TokenCount(mean=256)
+    output_tokens: TokenCount = TokenCount(mean=16)
+    tokenizer: Annotated[Path | None, Field(description="a tokenizer.json; the bundled one when absent")] = None
+
+
+class Spans(Section):
+    """How spans come in and how long to wait for late ones."""
+
+    otlp_host: str = "127.0.0.1"
+    grpc_port: Annotated[
+        int | None, Field(ge=0, le=65535, description="0 takes a free one; default 4317 with a URL, free with the stub")
+    ] = None
+    http_port: Annotated[int | None, Field(ge=0, le=65535, description="default 4318 with a URL, free with the stub")] = None
+    grace_ns: Annotated[DurationNs, Field(alias="grace", ge=0, description="wait for late spans; less once all expected hops arrived")] = (
+        6 * NS_PER_S
+    )
+    hops: Annotated[tuple[str, ...], Field(description="hop names from the client inwards; found from the spans when absent")] = ()
+
+
+# --- the stack in a box ------------------------------------------------------------------------------------------------------------------
+
+
+class Station(Section):
+    """A layer of the stub served by ``workers`` servers from one first-come queue."""
+
+    service: ServiceTime = ServiceTime()
+    workers: PositiveInt = 64
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_service(cls, value: object) -> object:
+        return {"service": value} if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+
+
+class Gateway(Section):
+    """The API gateway: its layers in path order. ``tokenize: real`` runs the bundled tokenizer in a thread; its service is measured."""
+
+    validate_: Annotated[Station, Field(alias="validate")] = Station(service=ServiceTime(mean_ns=300 * NS_PER_US))
+    auth: Station = Station(service=ServiceTime(dist="lognormal", mean_ns=1_000 * NS_PER_US, cv=0.3))
+    ratelimit: Station = Station(service=ServiceTime(mean_ns=500 * NS_PER_US))
+    safety: Station = Station(service=ServiceTime(dist="lognormal", mean_ns=6 * NS_PER_MS, cv=0.4))
+    render: Station = Station(service=ServiceTime(mean_ns=400 * NS_PER_US))
+    tokenize: Literal["real"] | Station = "real"
+    tokenize_workers: PositiveInt = 1
+    per_chunk: Annotated[ServiceTime, Field(description="held per chunk on the way back")] = ServiceTime()
+
+
+class Router(Section):
+    """The load balancer before the engine pools."""
+
+    route: Station = Station(service=ServiceTime(dist="lognormal", mean_ns=800 * NS_PER_US, cv=0.3))
+    per_chunk: ServiceTime = ServiceTime()
+
+
+class Prefill(Section):
+    """The prefill pool: t = t0 + a*n + b*(m*n + n^2/2) for n new tokens on m cached, ``workers`` at once."""
+
+    workers: PositiveInt = 4
+    t0_ns: Annotated[DurationNs, Field(alias="t0")] = 12 * NS_PER_MS
+    per_token_ns: Annotated[float, Field(ge=0, description="a, ns per new token")] = 60_000.0
+    per_token_pair_ns: Annotated[float, Field(ge=0, description="b, ns per pair of tokens that attend to each other")] = 0.5
+    cache_block_tokens: PositiveInt = 128
+    cache_blocks: Annotated[int, Field(ge=0, description="prefix-cache capacity in blocks (LRU); 0 caches nothing")] = 4096
+
+
+class Decode(Section):
+    """The decode pool: one token per stream and iteration, t = t1 + per_sequence * batch; ``slots`` streams at once."""
+
+    slots: PositiveInt = 64
+    t1_ns: Annotated[DurationNs, Field(alias="t1")] = 14 * NS_PER_MS
+    per_sequence_ns: Annotated[float, Field(ge=0)] = 100_000.0
+    kv_transfer: Station = Station(service=ServiceTime(mean_ns=1_500 * NS_PER_US))
+
+
+Stage = Literal["gateway", "router", "prefill", "decode"]
+STAGES: tuple[Stage, ...] = ("gateway", "router", "prefill", "decode")
+
+
+class Fault(Section):
+    """Something planted to go wrong in one stage.
+
+    stall     adds ``for`` to ``layer`` on ``share`` of the requests
+    freeze    the whole stage stands still for ``for``, once, ``at`` after its first measured request
+    status    answers ``status`` (429, 500, ...) on ``share`` of the requests, with a body
+    truncate  cuts the answer's stream in mid-event on ``share`` of the requests
+    malformed sends JSON that does not parse in the stream
+    error     sends an error event in the stream
+    drop      closes the connection before the headers
+    silent    accepts the request and never answers
+    buffer    holds the whole answer and lets it go at once
+    """
+
+    stage: Stage = "gateway"
+    kind: Literal["stall", "freeze", "status", "truncate", "malformed", "error", "drop", "silent", "buffer"]
+    share: Share = 1.0
+    layer: str | None = None
+    for_ns: Annotated[DurationNs, Field(alias="for")] = 0
+    at_ns: Annotated[DurationNs, Field(alias="at")] = 0
+    status: Annotated[int, Field(ge=400, le=599)] = 500
+
+
+class Stub(Section):
+    """The serving stack in a box. Draws are keyed by (seed, session, turn, layer), never by order of use."""
+
+    seed: int = 1
+    gateway: Gateway = Gateway()
+    router: Router = Router()
+    prefill: Prefill = Prefill()
+    decode: Decode = Decode()
+    plant: Annotated[dict[str, DurationNs], Field(description="layer name -> constant added to its service")] = {}
+    speedup: Annotated[
+        dict[str, Annotated[float, Field(gt=0)]],
+        Field(description="layer name or `decode` -> divide its service by this"),
+    ] = {}
+    faults: tuple[Fault, ...] = ()
+    truth: Annotated[bool, Field(description="write what every stage really did to truth/ in the run folder")] = False
+
+
+# --- the whole ---------------------------------------------------------------------------------------------------------------------------
+
+
+class Config(Section):
+    """Everything a run is made of."""
+
+    target: Target = Target()
+    load: Load = Load()
+    workload: Workload = Workload()
+    spans: Spans = Spans()
+    goodput: Annotated[
+        dict[Literal["ttft", "tpot", "itl", "e2el"], Annotated[float, Field(gt=0)]],
+        Field(description="objectives in ms"),
+    ] = {}
+    stub: Stub = Stub()
+    out: Annotated[Path | None, Field(description="run folder; runs/<time> when absent")] = None
+
+    @property
+    def uses_stub(self) -> bool:
+        """Whether the run brings up the stack in a box."""
+        return self.target.url is None
+
+    def hash(self) -> str:
+        """A fingerprint of everything that shapes the load and the stack; the output folder is left out."""
+        body = self.model_dump(mode="json", by_alias=True, exclude={"out"})
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read ``path`` (or nothing), lay ``overrides`` (nested like the file) over it, and validate.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or says something that cannot be meant.
+    """
+    written: dict[str, Any] = {}
+    if path is not None:
+        written = _read_yaml(path)
+    merged = _merge(written, overrides or {})
+    try:
+        config = Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error, path))) from None
+    return _with_paths_from(config, path)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); give the path of a YAML file, or none for the quickstart") from None
+    try:
+        written = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    if written is None:
+        return {}
+    if not isinstance(written, dict):
+        raise ConfigError(f"{path}: must be a mapping with keys such as target, load, workload; got a {type(written).__name__}")
+    return written
+
+
+def _with_paths_from(config: Config, path: Path | None) -> Config:
+    """Relative file names in a configuration are relative to the file that names them."""
+    trace = config.workload.trace
+    if path is None or trace is None or trace.is_absolute() or trace.exists():
+        return config
+    return config.model_copy(update={"workload": config.workload.model_copy(update={"trace": path.parent / trace})})
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+    return merged
+
+
+def _explain(error: ValidationError, path: Path | None) -> Iterator[str]:
+    """One line per mistake: where, what was wanted, what was got."""
+    prefix = f"{path}: " if path is not None else ""
+    for mistake in error.errors():
+        where = ".".join(str(part) for part in mistake["loc"]) or "configuration"
+        if mistake["type"] == "extra_forbidden":
+            yield f"{prefix}{where} is not a known key{_nearest(mistake['loc'])}"
+        else:
+            wanted = mistake["msg"].removeprefix("Value error, ")
+            got = "" if "got " in wanted or isinstance(mistake["input"], dict) else f", got {mistake['input']!r}"
+            yield f"{prefix}{where}: {wanted}{got}"
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    known = _keys_at(location[:-1])
+    close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {'.'.join([*map(str, location[:-1]), close[0]])}?"
+    return f"; known here: {', '.join(known)}" if known else ""
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    schema: dict[str, Any] = Config.model_json_schema()
+    node = schema
+    for part in location:
+        node = node.get("properties", {}).get(str(part), {})
+        for wrapper in (node, *node.get("allOf", []), *node.get("anyOf", [])):
+            if "$ref" in wrapper:
+                node = schema["$defs"][wrapper["$ref"].rsplit("/", 1)[-1]]
+                break
+    return list(node.get("properties", {}))

@@ -1,0 +1,1 @@
+"""Raw time stamps in columns, and the run folder that loses nothing that was flushed."""

@@ -1,0 +1,1 @@
+"""Pure multi-server stations and the event heap."""

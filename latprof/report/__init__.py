@@ -1,0 +1,1 @@
+"""Values to terminal and JSON; every renderer shares one `Report`."""

@@ -1,0 +1,1 @@
+"""When it should go: arrival processes turn a workload into intended starts."""

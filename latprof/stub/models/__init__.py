@@ -1,0 +1,1 @@
+"""The stack as pure state machines: no clock, no socket, no await."""
