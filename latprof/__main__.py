@@ -1,0 +1,5 @@
+"""``python -m latprof``."""
+
+from latprof.cli import main
+
+main()

@@ -1,0 +1,52 @@
+"""The client's own stamps as the root of every request's tree.
+
+    intended   ready      start                send      written                          first token
+       |lateness |cap wait | build (dns connect tls) | upload |============ leg ============|
+"""
+
+from __future__ import annotations
+
+from latprof.clock import WallAnchor
+from latprof.layers.evidence import Hop, Leg, Piece
+from latprof.layers.tree import CLIENT, HopNode, LegNode
+from latprof.observations.columns import Requests
+from latprof.units import MISSING_NS
+
+
+def client_node(requests: Requests, row: int, anchor: WallAnchor) -> HopNode:
+    """The client's hop for one request with a first token: window [intended start, first token] in Unix ns."""
+
+    def at(column: str) -> int:
+        stamp = int(getattr(requests, column)[row])
+        return anchor.to_unix(stamp) if stamp != MISSING_NS else MISSING_NS
+
+    intended_ns, first_token_ns = at("intended_ns"), at("first_token_ns")
+    send_ns = _first_known(at("send_ns"), at("start_ns"), intended_ns)
+    written_ns = min(_first_known(at("written_ns"), send_ns), first_token_ns)
+    spans = (
+        ("client.lateness", intended_ns, at("ready_ns"), 1),
+        ("client.cap_wait", at("ready_ns"), at("start_ns"), 1),
+        ("client.build", at("start_ns"), send_ns, 1),
+        ("net.dns", at("dns_start_ns"), at("dns_end_ns"), 2),
+        ("net.connect", at("connect_start_ns"), at("connect_end_ns"), 2),
+        ("net.tls", at("connect_end_ns"), at("tls_end_ns"), 2),
+        ("net.upload", send_ns, written_ns, 1),
+    )
+    pieces = [
+        Piece(CLIENT, CLIENT, layer, begun_ns, ended_ns, 0, level, "client")
+        for layer, begun_ns, ended_ns, level in spans
+        if MISSING_NS not in (begun_ns, ended_ns)
+    ]
+    leg = Leg(CLIENT, CLIENT, written_ns, first_token_ns, first_token_ns)
+    return HopNode(Hop(CLIENT, CLIENT, intended_ns, first_token_ns, first_token_ns), pieces, [LegNode(leg)])
+
+
+def wire_leg(requests: Requests, row: int, anchor: WallAnchor) -> Leg:
+    """First byte out to last byte in: what bounds the clocks of the hops behind the address."""
+    stamps = {name: int(getattr(requests, name)[row]) for name in ("send_ns", "end_ns", "first_token_ns")}
+    unix = {name: anchor.to_unix(stamp) if stamp != MISSING_NS else MISSING_NS for name, stamp in stamps.items()}
+    return Leg(CLIENT, CLIENT, unix["send_ns"], unix["end_ns"], unix["first_token_ns"])
+
+
+def _first_known(*stamps_ns: int) -> int:
+    return next(stamp for stamp in stamps_ns if stamp != MISSING_NS)

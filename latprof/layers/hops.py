@@ -1,0 +1,60 @@
+"""The hops we know by name: how deep each lies, and which layer its time is when nothing finer is told.
+
+Depth decides nesting, because parent links lie: some gateways pass the incoming trace context on unchanged, and the engine's span becomes a
+sibling of the gateway's. Two hops of one rank (prefill and decode pools) never nest in each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A hop's place on the path from the client inwards, and the layer (or prefix) its own time belongs to."""
+
+    rank: int
+    layer: str
+
+
+KNOWN: Final[dict[str, Known]] = {
+    "haproxy": Known(10, "lb"),
+    "nginx": Known(12, "lb"),
+    "envoy": Known(20, "lb"),
+    "litellm": Known(30, "gateway"),
+    "gateway": Known(30, "gateway"),
+    "router": Known(40, "router"),
+    "prefill": Known(50, "engine"),
+    "decode": Known(50, "engine"),
+    "vllm": Known(60, "engine"),
+    "sglang": Known(60, "engine"),
+    "llamacpp": Known(60, "engine"),
+}
+_UNKNOWN_RANK = 70
+
+
+class Order:
+    """The hop order of a run: as configured, else as known."""
+
+    def __init__(self, configured: tuple[str, ...] = ()) -> None:
+        self.configured = configured
+        self._ranks = {name: index for index, name in enumerate(configured)}
+
+    def rank(self, hop: str) -> int:
+        """How deep ``hop`` lies; hops that the configuration leaves out keep their known place behind it."""
+        if hop in self._ranks:
+            return self._ranks[hop]
+        known = KNOWN.get(hop)
+        return len(self._ranks) + (known.rank if known else _UNKNOWN_RANK)
+
+    def sorted(self, hops: Iterable[str]) -> tuple[str, ...]:
+        """``hops`` from the client inwards."""
+        return tuple(sorted(set(hops), key=lambda hop: (self.rank(hop), hop)))
+
+
+def layer_of(hop: str) -> str:
+    """The layer (or prefix) that owns a hop's time when nothing finer is told."""
+    known = KNOWN.get(hop)
+    return known.layer if known else "server"

@@ -1,0 +1,221 @@
+"""Layers tile the window: exactly, without negatives, whatever the evidence looks like."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latprof.layers.evidence import Evidence, Held, Hop, Leg, Piece
+from latprof.layers.hops import Order
+from latprof.layers.partition import Item, Partition, critical_path, partition
+from latprof.layers.tree import CLIENT, HopNode, LegNode, nest
+from latprof.units import MISSING_NS
+
+START, SENT, FIRST = 1_000_000, 1_000_200, 1_100_000
+
+
+def client() -> HopNode:
+    pieces = [Piece(CLIENT, CLIENT, "client.lateness", START, START + 100, 0, 1, "client")]
+    leg = Leg(CLIENT, CLIENT, SENT, FIRST, FIRST)
+    return HopNode(Hop(CLIENT, CLIENT, START, FIRST, FIRST), pieces, [LegNode(leg)])
+
+
+def tile(evidence: Evidence, order: Order | None = None) -> Partition:
+    order = order or Order()
+    root = client()
+    held = nest(root, evidence, order, slack_ns=1_000)
+    return partition(root, held, order)
+
+
+def by_layer(done: Partition) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for segment in done.segments:
+        sums[segment.layer] = sums.get(segment.layer, 0) + segment.end_ns - segment.start_ns
+    return sums
+
+
+def assert_tiles(done: Partition) -> None:
+    cursor = START
+    for segment in done.segments:
+        assert segment.start_ns == cursor
+        assert segment.end_ns > segment.start_ns
+        cursor = segment.end_ns
+    assert cursor == FIRST
+
+
+def gateway(start: int, end: int, first: int = MISSING_NS, **extra: str) -> Hop:
+    return Hop("gateway", "g", start, end, first, **extra)
+
+
+def test_without_evidence_the_wire_is_one_merged_layer() -> None:
+    done = tile(Evidence())
+    assert_tiles(done)
+    assert by_layer(done) == {"client.lateness": 100, "unattributed@client": 100, "net+server": FIRST - SENT}
+
+
+def test_a_chain_of_hops_is_cut_at_every_boundary() -> None:
+    evidence = Evidence(
+        hops=(
+            gateway(1_010_000, 1_500_000, 1_095_000, span_id="g"),
+            Hop("router", "r", 1_025_000, 1_500_000, 1_085_000, span_id="r", parent_id="gl"),
+        ),
+        legs=(Leg("gateway", "g", 1_020_000, 1_500_000, 1_090_000, "gl"),),
+        pieces=(
+            Piece("gateway", "g", "gateway.auth", 1_010_000, 1_018_000, 3_000),
+            Piece("gateway", "g", "proxy.hold", 1_090_000, 1_095_000, 0),
+            Piece("router", "r", "router", 1_025_000, 1_085_000, 0),
+        ),
+    )
+    done = tile(evidence)
+    assert_tiles(done)
+    assert by_layer(done) == {
+        "client.lateness": 100,
+        "unattributed@client": 100,
+        "net.request": (1_010_000 - SENT) + 5_000,
+        "gateway.auth": 8_000,
+        "unattributed@gateway": 2_000,
+        "router": 60_000,
+        "net.response": 5_000 + 5_000,
+        "proxy.hold": 5_000,
+    }
+    parts = {(s.layer, s.part): s.end_ns - s.start_ns for s in done.segments}
+    assert parts["gateway.auth", "wait"] == 3_000
+    assert parts["gateway.auth", "service"] == 5_000
+
+
+def test_spans_are_clipped_to_the_first_token() -> None:
+    done = tile(Evidence(hops=(gateway(1_050_000, 9_000_000),)))
+    assert_tiles(done)
+    assert by_layer(done)["unattributed@gateway"] == FIRST - 1_050_000
+
+
+def test_a_sibling_link_still_nests_by_hop_order() -> None:
+    # The gateway passed the incoming context on: the engine's span names the client as its parent.
+    evidence = Evidence(
+        hops=(
+            gateway(1_010_000, 1_500_000, span_id="g", parent_id="client"),
+            Hop("vllm", "v", 1_030_000, 1_400_000, 1_080_000, "engine.api", "v", "client"),
+        ),
+        legs=(Leg("gateway", "g", 1_020_000, 1_500_000, span_id="gl"),),
+    )
+    done = tile(evidence)
+    assert_tiles(done)
+    layers = by_layer(done)
+    assert layers["engine.api"] == 50_000
+    assert layers["unattributed@gateway"] == 10_000
+    # The leg does not tell when the first token came in: the gateway's hold and the way back cannot be told apart.
+    assert layers["net.response+proxy.hold" if "net.response+proxy.hold" in layers else "proxy.hold+net.response"] == 20_000
+
+
+def test_pools_of_one_rank_stay_beside_each_other() -> None:
+    evidence = Evidence(
+        hops=(
+            Hop("router", "r", 1_010_000, 1_500_000, 1_098_000, span_id="r"),
+            Hop("prefill", "p", 1_021_000, 1_060_000, span_id="p", parent_id="lp"),
+            Hop("decode", "d", 1_063_000, 1_500_000, 1_090_000, span_id="d", parent_id="ld"),
+        ),
+        legs=(
+            Leg("router", "r", 1_020_000, 1_061_000, span_id="lp"),
+            Leg("router", "r", 1_062_000, 1_500_000, 1_092_000, "ld"),
+        ),
+        pieces=(
+            Piece("prefill", "p", "prefill", 1_021_000, 1_060_000, 0),
+            Piece("decode", "d", "decode.first", 1_063_000, 1_090_000, 7_000),
+        ),
+    )
+    layers = by_layer(tile(evidence))
+    assert layers["prefill"] == 39_000
+    assert layers["decode.first"] == 27_000
+    assert layers["unattributed@router"] == 10_000 + 1_000 + 6_000
+
+
+def test_parallel_work_off_the_path_is_listed_and_not_summed() -> None:
+    evidence = Evidence(
+        hops=(gateway(1_010_000, 1_500_000, 1_090_000),),
+        pieces=(
+            Piece("gateway", "g", "gateway.auth", 1_010_000, 1_040_000, 0),
+            Piece("gateway", "g", "gateway.safety", 1_010_000, 1_080_000, 0),
+        ),
+    )
+    done = tile(evidence)
+    assert_tiles(done)
+    assert by_layer(done)["gateway.safety"] == 70_000
+    assert "gateway.auth" not in by_layer(done)
+    assert done.hidden_ns == {"gateway.auth": 30_000}
+
+
+def test_a_length_without_a_place_goes_to_the_end_of_its_gap() -> None:
+    evidence = Evidence(
+        hops=(Hop("litellm", "l", 1_010_000, 1_500_000),),
+        legs=(Leg("litellm", "l", 1_030_000, 1_500_000),),
+        held=(Held("llamacpp", "prefill", 20_000, "service", provenance="body"),),
+    )
+    done = tile(evidence)
+    assert_tiles(done)
+    assert done.segments[-1].layer == "prefill"
+    assert done.segments[-1].start_ns == FIRST - 20_000
+    assert by_layer(done)["net+engine"] == FIRST - 1_030_000 - 20_000
+
+
+def test_a_length_larger_than_its_gap_is_capped_and_reported() -> None:
+    done = tile(Evidence(held=(Held("llamacpp", "prefill", 10_000_000, "service", provenance="body"),)))
+    assert_tiles(done)
+    assert by_layer(done)["prefill"] == FIRST - SENT
+    ((held, placed_ns),) = done.overfull
+    assert (held.length_ns, placed_ns) == (10_000_000, FIRST - SENT)
+
+
+def test_a_hop_without_spans_between_two_with_spans_names_the_gap() -> None:
+    evidence = Evidence(
+        hops=(Hop("envoy", "e", 1_040_000, 1_500_000, owner="lb"),),
+        held=(Held("haproxy", "lb", 5_000, "service", "request"),),
+    )
+    layers = by_layer(tile(evidence))
+    assert layers["net.request+lb"] == 1_040_000 - SENT - 5_000
+    assert layers["lb"] == 5_000 + FIRST - 1_040_000
+
+
+# --- whatever comes --------------------------------------------------------------------------------------------------------------------
+
+stamps = st.integers(START - 300_000, FIRST + 300_000)
+hop_names = st.sampled_from(["haproxy", "envoy", "litellm", "gateway", "router", "prefill", "decode", "vllm", "mystery"])
+ids = st.sampled_from(["", "a", "b", "c", "d"])
+layers = st.sampled_from(["gateway.auth", "gateway.safety", "router", "prefill", "engine.queue", "decode.first", "proxy.hold"])
+first = st.one_of(st.just(MISSING_NS), stamps)
+hops = st.builds(Hop, hop_names, st.just("x"), stamps, stamps, first, st.sampled_from(["", "lb", "engine.api"]), ids, ids)
+legs = st.builds(Leg, hop_names, st.just("x"), stamps, stamps, first, ids)
+pieces = st.builds(Piece, hop_names, st.just("x"), layers, stamps, stamps, st.integers(0, 500_000), st.integers(1, 3))
+held = st.builds(
+    Held, hop_names, layers, st.integers(-5, 10**9), st.just("service"), st.sampled_from(["request", "inside", "response"]), st.just(1_000)
+)
+evidence_of_any_kind = st.builds(
+    lambda h, l, p, t: Evidence(tuple(h), tuple(l), tuple(p), tuple(t)),
+    st.lists(hops, max_size=7),
+    st.lists(legs, max_size=7),
+    st.lists(pieces, max_size=9),
+    st.lists(held, max_size=3),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(evidence_of_any_kind, st.sampled_from([(), ("decode", "prefill"), ("envoy", "haproxy", "vllm")]))
+def test_any_evidence_tiles_the_window_exactly(evidence: Evidence, configured: tuple[str, ...]) -> None:
+    # Reversed, overflowing, duplicated, zero-length, orphaned and cyclic spans are all in here.
+    done = tile(evidence, Order(configured))
+    assert_tiles(done)
+    assert sum(by_layer(done).values()) == FIRST - START
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=8))
+def test_the_critical_path_covers_whatever_an_item_covers(intervals: list[tuple[int, int]]) -> None:
+    path = critical_path([Item(a, b, (a, b)) for a, b in intervals], 0, 100)
+    assert path[0][0] == 0
+    assert path[-1][1] == 100
+    for (_, end, _), (start, _, _) in zip(path, path[1:], strict=False):
+        assert end == start
+    for instant in range(100):
+        covered = any(a <= instant < b for a, b in intervals)
+        owner = next(content for a, b, content in path if a <= instant < b)
+        assert (owner is not None) == covered
+        assert owner is None or owner[0] <= instant < owner[1]
