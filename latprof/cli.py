@@ -148,7 +148,7 @@ def stub_up(
     from latprof.pipeline import keep_stub_up
 
     settings = load_config(config, _nested({}, set_))
-    raise typer.Exit(keep_stub_up(settings.stub, port=port, otlp_http_endpoint=otlp, truth=truth))
+    raise typer.Exit(keep_stub_up(settings, port=port, otlp_http_endpoint=otlp, truth=truth))
 
 
 def main() -> None:

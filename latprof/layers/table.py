@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from latprof.spans.clocks import ClockOffset
+
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -30,23 +32,6 @@ class OffPath:
     request: int
     layer: str
     hidden_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClockOffset:
-    """What was added to one clock's stamps, and how far off that may be: the truth lies in [low_ns, high_ns] if the path obeys causality.
-
-    ``corrected`` is False where zero lies inside the bounds and nothing was changed; ``consistent`` is False when no single offset fits
-    every request (a step, a drift, or stamps that lie).
-    """
-
-    clock: str
-    offset_ns: int
-    low_ns: int
-    high_ns: int
-    requests: int
-    corrected: bool
-    consistent: bool
 
 
 @dataclass(frozen=True, slots=True)

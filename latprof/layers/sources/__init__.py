@@ -1,1 +1,13 @@
 """One file per stack: how its spans, headers and body timings become evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from latprof.layers.evidence import Source
+from latprof.layers.sources import stub
+
+SOURCES: Final[Mapping[str, Source]] = {
+    "stub": stub.evidence,
+}

@@ -1,0 +1,421 @@
+"""One run from configuration to report. The rooms do the work; this file says in which order.
+
+    plan -> stack and receiver up -> preflight -> warm-up and measured load -> late spans -> run folder compacted -> report
+
+The report is always made from the folder, never from what is still in memory: ``latprof report`` shows the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latprof.clock import WallAnchor, wall_anchor
+from latprof.config import Config
+from latprof.errors import Exit, RunFailedError, UsageError
+from latprof.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from latprof.client.driver import Counters, Driven
+    from latprof.client.preflight import Preflight
+    from latprof.client.transport import Encode, HttpTransport
+    from latprof.report.values import Report
+    from latprof.schedule.plan import Phase, Plan
+    from latprof.spans.receiver import Receiver
+    from latprof.stub.stack import RunningStub
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run left behind: its folder, and the report made from it (None when nothing was sent)."""
+
+    folder: Path
+    report: Report
+    exit_code: Exit
+
+
+@dataclass(slots=True)
+class _Session:
+    """What one run holds while it goes."""
+
+    config: Config
+    folder: Path
+    plan: Plan
+    run_id: str
+    anchor: WallAnchor
+    quiet: bool
+    stop: asyncio.Event
+    meta: dict[str, Any] = field(default_factory=dict)
+    answered: list[str] = field(default_factory=list)  # trace ids whose spans are waited for
+
+
+async def run_async(config: Config, *, quiet: bool = True, stop: asyncio.Event | None = None) -> Outcome:
+    """Run ``config`` to its end, or until ``stop`` is set; then report from the folder.
+
+    Raises:
+        UsageError: something cannot be used as given; nothing was sent.
+        RunFailedError: the endpoint refused the very first request for good (key, model).
+    """
+    from latprof.observations.folder import create, write_meta
+    from latprof.schedule.build import build_plan
+
+    plan = await asyncio.to_thread(build_plan, config)
+    folder = create(config.out)
+    session = _Session(config, folder, plan, secrets.token_hex(8), wall_anchor(), quiet, stop or asyncio.Event())
+    session.meta = _first_meta(session)
+    write_meta(folder, session.meta)
+    try:
+        await _measure(session)
+    except BaseException:
+        write_meta(folder, session.meta | {"status": "failed"})
+        raise
+    return await asyncio.to_thread(_finish, session)
+
+
+def run(config: Config, *, quiet: bool = True) -> Outcome:
+    """`run_async` on a loop of its own; Ctrl-C ends the load early and still reports, a second one gives up."""
+    runner = _runner()
+    with runner:
+        return runner.run(_until_interrupted(config, quiet=quiet))
+
+
+def report_of(folder: Path) -> Report:
+    """The report of a run folder, complete or partial, from the folder alone.
+
+    Raises:
+        ConfigError: it is not a run folder, or one of a newer schema.
+    """
+    from latprof.layers.build import build_layers
+    from latprof.observations.folder import load
+    from latprof.report.values import build
+    from latprof.spans import store
+
+    observed = load(folder)
+    spans = store.load(folder)
+    anchor = WallAnchor(**observed.meta["anchor"])
+    layers = build_layers(observed.requests, spans, anchor, tuple(observed.meta["config"]["spans"]["hops"]))
+    return build(observed, layers, spans)
+
+
+# --- what the command line calls ----------------------------------------------------------------------------------------------------------
+
+
+def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quiet: bool) -> Exit:
+    """``latprof run``."""
+    from latprof.schedule.build import build_plan, plan_size
+
+    if dry_run or _is_far(config):
+        plan = build_plan(config)
+        sys.stderr.write(f"{plan_size(plan).sentence(config.target.url or 'the stack in a box')}\n")
+        if dry_run:
+            return Exit.DONE
+    outcome = run(config, quiet=quiet)
+    _print(outcome.report, json_file)
+    return outcome.exit_code
+
+
+def report_and_print(folder: Path, *, json_file: Path | None) -> Exit:
+    """``latprof report``."""
+    report = report_of(folder)
+    _print(report, json_file)
+    return exit_code_of(report)
+
+
+def keep_stub_up(config: Config, *, port: int, otlp_http_endpoint: str | None, truth: Path | None) -> Exit:
+    """``latprof stub up``."""
+    with _runner() as runner:
+        return runner.run(_keep_stub_up(config, port, otlp_http_endpoint, truth))
+
+
+def exit_code_of(report: Report) -> Exit:
+    """The exit code a report calls for."""
+    if report.interrupted:
+        return Exit.INTERRUPTED
+    return Exit.DONE if report.valid else Exit.UNTRUSTED
+
+
+def _print(report: Report, json_file: Path | None) -> None:
+    import orjson
+
+    from latprof.report.summary import summary
+    from latprof.report.terminal import render
+
+    text = orjson.dumps(summary(report), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if json_file is not None and str(json_file) == "-":
+        sys.stdout.buffer.write(text)
+        render(report, stderr=True)
+        return
+    if json_file is not None:
+        try:
+            json_file.write_bytes(text)
+        except OSError as error:
+            raise UsageError(f"--json {json_file}: cannot be written ({error}); the run itself is in {report.folder}") from None
+    render(report)
+
+
+# --- the run ------------------------------------------------------------------------------------------------------------------------------
+
+
+async def _measure(session: _Session) -> None:
+    config = session.config
+    async with contextlib.AsyncExitStack() as stack:
+        receiver = await _receive_spans(session, stack)
+        url = config.target.url
+        stub: RunningStub | None = None
+        if url is None:
+            stub = await _start_stub(session, stack, receiver)
+            url = stub.url
+        transport, encode = await _reach(session, url, stack)
+        await _drive(session, transport, encode, stub)
+        await _collect(session, receiver, stub)
+
+
+async def _receive_spans(session: _Session, stack: contextlib.AsyncExitStack) -> Receiver:
+    """The OTLP receiver. A taken default port costs the spans, not the run; a port that was asked for must be had."""
+    from latprof.spans.receiver import Receiver
+
+    spans, stub = session.config.spans, session.config.uses_stub
+    receiver = await asyncio.to_thread(
+        Receiver.start,
+        session.folder,
+        session.run_id,
+        host=spans.otlp_host,
+        grpc_port=spans.grpc_port if spans.grpc_port is not None else (0 if stub else 4317),
+        http_port=spans.http_port if spans.http_port is not None else (0 if stub else 4318),
+        tolerate_taken=[name for name, asked in (("grpc", spans.grpc_port), ("http", spans.http_port)) if asked is None],
+    )
+    stack.push_async_callback(asyncio.to_thread, receiver.stop)
+    session.meta["receiver"] = {
+        "host": spans.otlp_host,
+        "grpc_port": receiver.grpc_port,
+        "http_port": receiver.http_port,
+        "ports_taken": [str(taken) for taken in receiver.taken],
+    }
+    return receiver
+
+
+async def _start_stub(session: _Session, stack: contextlib.AsyncExitStack, receiver: Receiver) -> RunningStub:
+    from latprof.stub.stack import start
+
+    truth = session.folder / "truth" if session.config.stub.truth else None
+    running = await start(session.config.stub, f"http://127.0.0.1:{receiver.http_port}", truth, tokenizer=session.config.workload.tokenizer)
+    return await stack.enter_async_context(running)
+
+
+async def _reach(session: _Session, url: str, stack: contextlib.AsyncExitStack) -> tuple[HttpTransport, Encode]:
+    """Ask once before any load, so that a wrong address, key or model costs one request."""
+    from latprof.client.preflight import preflight
+    from latprof.client.transport import HttpTransport
+
+    transport = HttpTransport(session.config.target, url)
+    stack.push_async_callback(transport.close)
+    first = session.plan.phases[0].planned[0].session  # a warm-up's prompt if there is one: it may stay in a prefix cache
+    found: Preflight = await preflight(transport, first, run_id=session.run_id, seed=session.plan.seed)
+    session.meta["target"] = {"url": str(transport.address), "is_stub": session.config.uses_stub}
+    session.meta["preflight"] = dataclasses.asdict(found)
+    return transport, transport.encoder(include_usage=found.include_usage)
+
+
+async def _drive(session: _Session, transport: HttpTransport, encode: Encode, stub: RunningStub | None) -> None:
+    from latprof.client.driver import Counters, Rules, drive
+    from latprof.client.stamps import Attempt, ChunkLog
+    from latprof.observations.folder import write_meta
+    from latprof.observations.recorder import Recorder
+
+    chunks = ChunkLog()
+    rules = Rules(session.run_id, session.config.load.seed, session.config.target.timeout_ns, session.config.target.retries)
+    next_request = 0
+
+    def ended(attempt: Attempt) -> None:
+        recorder.end(attempt)
+        if attempt.succeeded:
+            session.answered.append(attempt.trace_id)
+
+    with Recorder(session.folder, chunks) as recorder:
+        for phase in session.plan.phases:
+            before = await _figures(stub)
+            counters = Counters()
+            async with _progress(session, phase, counters):
+                driven = await drive(
+                    phase,
+                    transport,
+                    encode,
+                    chunks,
+                    rules,
+                    first_request=next_request,
+                    on_begin=recorder.begin,
+                    on_end=ended,
+                    counters=counters,
+                    stop=session.stop,
+                )
+            next_request = driven.next_request
+            session.meta["phases"].append(_phase_meta(phase, driven))
+            if stub is not None:
+                session.meta["stub"] = {"before": before, "after": await _figures(stub), "died": stub.died()}
+            write_meta(session.folder, session.meta)
+            if driven.interrupted:
+                session.meta["interrupted"] = True
+                break
+    session.meta["stale_retries"] = transport.stale_retries
+
+
+async def _figures(stub: RunningStub | None) -> dict[str, dict[str, int]]:
+    """What the stub's stages say of themselves. Nothing of the stub is imported for a real endpoint."""
+    if stub is None:
+        return {}
+    from latprof.stub.watch import figures
+
+    return await figures(stub.urls())
+
+
+async def _collect(session: _Session, receiver: Receiver, stub: RunningStub | None) -> None:
+    """Wait for late spans: less than the grace once every hop known to serve has told of every request."""
+    services = [f"latprof-stub-{stage}" for stage in stub.ports] if stub is not None else []
+    spans = session.config.spans
+    waited = await receiver.wait_complete(
+        session.answered, spans.grace_ns, expect_spans=stub is not None or bool(spans.hops), services=services
+    )
+    session.meta["receiver"] |= dataclasses.asdict(waited.stats) | {"complete": waited.complete, "waited_ns": waited.waited_ns}
+
+
+def _finish(session: _Session) -> Outcome:
+    from latprof.observations.folder import compact, write_meta
+    from latprof.spans import store
+
+    store.compact(session.folder)
+    compact(session.folder)
+    session.meta["status"] = "interrupted" if session.meta.get("interrupted") else "complete"
+    write_meta(session.folder, session.meta)
+    report = report_of(session.folder)
+    return Outcome(session.folder, report, exit_code_of(report))
+
+
+# --- run.json -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _first_meta(session: _Session) -> dict[str, Any]:
+    """What is known before the first request; everything later is added to it."""
+    from latprof.observations.folder import SCHEMA, host_facts, scrub
+
+    measured = session.plan.phases[-1]
+    return {
+        "schema": SCHEMA,
+        "status": "running",
+        "run_id": session.run_id,
+        "config": scrub(session.config.model_dump(mode="json", by_alias=True)),
+        "config_hash": session.config.hash(),
+        "seed": session.plan.seed,
+        "anchor": dataclasses.asdict(session.anchor),
+        "host": host_facts(),
+        "arrival_model": arrival_model(measured),
+        "planned": {phase.name: len(phase.planned) for phase in session.plan.phases},
+        "planned_rate_per_s": _planned_rate(measured),
+        "phases": [],
+    }
+
+
+def arrival_model(phase: Phase) -> str:
+    """The load model in words; it is printed beside every answer."""
+    if phase.loop == "closed":
+        return f"closed loop, {phase.concurrency} in flight"
+    rate = f" {phase.rate_per_s:g}/s" if phase.rate_per_s is not None else ""
+    cap = f", at most {phase.max_concurrency} in flight" if phase.max_concurrency is not None else ""
+    return f"open loop, {phase.arrival}{rate}{cap}"
+
+
+def _planned_rate(phase: Phase) -> float | None:
+    """The rate of this very schedule, which for random arrivals is not the rate asked for."""
+    if phase.loop == "closed" or len(phase.planned) < 2:
+        return None
+    last_ns = phase.planned[-1].offset_ns
+    return (len(phase.planned) - 1) / (last_ns / NS_PER_S) if last_ns else None
+
+
+def _phase_meta(phase: Phase, driven: Driven) -> dict[str, Any]:
+    return {
+        "name": phase.name,
+        "start_ns": driven.start_ns,
+        "end_ns": driven.end_ns,
+        "interrupted": driven.interrupted,
+        "health": dataclasses.asdict(driven.health),
+    }
+
+
+# --- the terminal while it runs -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def _progress(session: _Session, phase: Phase, counters: Counters) -> AsyncIterator[None]:
+    from latprof.report.progress import show
+
+    if session.quiet:
+        yield
+        return
+    task = asyncio.create_task(show(phase, counters, sys.stderr))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _runner() -> asyncio.Runner:
+    if sys.platform == "win32":
+        return asyncio.Runner()
+    import uvloop
+
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+async def _until_interrupted(config: Config, *, quiet: bool) -> Outcome:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    running = asyncio.ensure_future(run_async(config, quiet=quiet, stop=stop))
+
+    def interrupt() -> None:
+        if stop.is_set():
+            running.cancel()
+        stop.set()
+
+    with contextlib.suppress(NotImplementedError):
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+        loop.add_signal_handler(signal.SIGTERM, interrupt)
+    try:
+        return await running
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        with contextlib.suppress(NotImplementedError):
+            loop.remove_signal_handler(signal.SIGINT)
+            loop.remove_signal_handler(signal.SIGTERM)
+
+
+async def _keep_stub_up(config: Config, port: int, otlp_http_endpoint: str | None, truth: Path | None) -> Exit:
+    from latprof.stub.stack import start
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with await start(config.stub, otlp_http_endpoint, truth, {"gateway": port}, config.workload.tokenizer) as stub:
+        where = f"spans go to {otlp_http_endpoint}" if otlp_http_endpoint else "no spans are sent (--otlp URL sends them)"
+        sys.stdout.write(f"the stack in a box answers at {stub.url}/v1 (any model name); {where}. Ctrl-C ends it.\n")
+        sys.stdout.flush()
+        await stop.wait()
+    return Exit.DONE
+
+
+def _is_far(config: Config) -> bool:
+    """Whether the load goes to another machine."""
+    from urllib.parse import urlsplit
+
+    host = urlsplit(config.target.url or "http://127.0.0.1").hostname or ""
+    return host not in {"localhost", "::1"} and not host.startswith("127.")
