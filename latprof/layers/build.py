@@ -130,7 +130,9 @@ def _table(requests: Requests, done: Sequence[_Row], order: Order, clocks: Mappi
         hops=hops,
         conflicts=tuple(_conflicts(requests, done)),
         off_path=tuple(
-            OffPath(int(requests.request[row.row]), layer, hidden_ns) for row in done for layer, hidden_ns in sorted(row.done.hidden_ns.items())
+            OffPath(int(requests.request[row.row]), layer, hidden_ns)
+            for row in done
+            for layer, hidden_ns in sorted(row.done.hidden_ns.items())
         ),
         clocks=tuple(clocks.values()),
     )

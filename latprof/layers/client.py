@@ -1,7 +1,7 @@
 """The client's own stamps as the root of every request's tree.
 
-    intended   ready      start                send      written                          first token
-       |lateness |cap wait | build (dns connect tls) | upload |============ leg ============|
+intended   ready      start                send      written                          first token
+   |lateness |cap wait | build (dns connect tls) | upload |============ leg ============|
 """
 
 from __future__ import annotations

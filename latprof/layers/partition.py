@@ -170,7 +170,8 @@ class _Walker:
 
     def _untold(self, between: tuple[str, ...]) -> str:
         """A round trip without a single span in it: the network and whatever is known to lie behind it."""
-        return merged("net", *map(layer_of, between)) if between else _UNTOLD
+        known = {layer_of(hop) for hop in between}
+        return merged("net", *known) if "engine" in known else merged(_UNTOLD, *known)
 
     def _between(self, outer: HopNode, leg: LegNode) -> tuple[str, ...]:
         """Hops known to lie on this leg although they sent no span."""

@@ -29,7 +29,7 @@ def _enclosing(hop: Hop, evidence: Evidence, order: Order) -> Hop | None:
 
 
 def _constraint(caller: Leg | Hop, hop: Hop) -> Constraint:
-    if caller.first_token_ns != MISSING_NS and hop.first_token_ns != MISSING_NS:
+    if MISSING_NS not in (caller.first_token_ns, hop.first_token_ns):
         high_ns = caller.first_token_ns - hop.first_token_ns
     else:
         high_ns = caller.end_ns - hop.end_ns + _END_SLACK_NS

@@ -1,9 +1,9 @@
 """One request's evidence on one clock, nested by hop order: what the partition walks.
 
-    client  |lateness|build|upload|=================== leg ===================|
-    gateway                           |auth|safety|====== leg ======|hold|
-    router                                          |route|== leg ==|
-    engine                                                 |prefill|
+client  |lateness|build|upload|=================== leg ===================|
+gateway                           |auth|safety|====== leg ======|hold|
+router                                          |route|== leg ==|
+engine                                                 |prefill|
 """
 
 from __future__ import annotations

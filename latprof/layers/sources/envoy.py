@@ -1,0 +1,33 @@
+"""Envoy: an ``ingress`` SERVER span per request and, with ``spawn_upstream_span``, a ``router <cluster> egress`` CLIENT span per try upstream.
+
+All of the ingress that is not an egress is Envoy's own work (layer ``lb``). Neither span tells when the first token passed. The header
+``x-envoy-upstream-service-time`` stops at the upstream's response headers, which are not the first token: it is not used.
+"""
+
+from __future__ import annotations
+
+from latprof.layers.evidence import Evidence, Hop, Leg, Traces, clock_of
+from latprof.spans.span import Span, SpanKind
+
+_HOP = "envoy"
+
+
+def evidence(traces: Traces) -> Evidence:
+    """Envoy's hop and its legs upstream."""
+    spans = [span for span in traces.spans if _is_envoy(span)]
+    return Evidence(
+        hops=tuple(
+            Hop(_HOP, clock_of(span), span.start_unix_ns, span.end_unix_ns, owner="lb", span_id=span.span_id, parent_id=span.parent_id)
+            for span in spans
+            if span.kind == SpanKind.SERVER
+        ),
+        legs=tuple(
+            Leg(_HOP, clock_of(span), span.start_unix_ns, span.end_unix_ns, span_id=span.span_id)
+            for span in spans
+            if span.kind == SpanKind.CLIENT
+        ),
+    )
+
+
+def _is_envoy(span: Span) -> bool:
+    return span.scope == _HOP or span.resource.get("telemetry.sdk.name") == _HOP

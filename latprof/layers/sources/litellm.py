@@ -1,0 +1,82 @@
+"""LiteLLM's proxy (seen at 1.106.2): two views of the request, flat service spans, and timing headers.
+
+    POST /v1/chat/completions  |-----------------------------------------------...   FastAPI's SERVER span
+    Received Proxy ...           |---------------------------------------------...   LiteLLM's own SERVER span
+    fastapi.dependencies        |----|           auth inside
+    fastapi.endpoint                  |-------------------------|                    proxy_pre_call and a short router inside
+    self                                       |------|                              the upstream call, to its response headers
+    litellm_request                   |----------------------------------------...   to the end of the stream
+
+The leg upstream begins with ``self`` and, since headers are not the first token, ends with ``litellm_request``. No span tells when the first token
+passed. Spans of the engine behind it may name the proxy's caller as their parent: it can forward the incoming context unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from latprof.layers.evidence import Evidence, Held, Hop, Leg, Piece, Traces, clock_of
+from latprof.layers.vocabulary import merged
+from latprof.spans.span import Span, SpanKind
+from latprof.units import NS_PER_MS
+
+_HOP = "litellm"
+_UPSTREAM_HEADERS = "self"
+_UPSTREAM_STREAM = ("litellm_request", "raw_gen_ai_request")
+_PIECES = {
+    "fastapi.dependencies": (merged("gateway.validate", "gateway.auth"), 1),
+    "auth": ("gateway.auth", 2),
+    "fastapi.endpoint": ("gateway.proxy", 1),
+    "proxy_pre_call": ("gateway.ratelimit", 2),
+}
+# Its own sum of pre- and post-processing: a second opinion on what the spans say.
+_OVERHEAD_HEADER = "x-litellm-overhead-duration-ms"
+
+
+def evidence(traces: Traces) -> Evidence:
+    """The proxy's hop, its leg upstream, its layers, and its overhead header."""
+    spans = [span for span in traces.spans if span.resource.get("service.name") == _HOP or span.scope == _HOP]
+    served = sorted((span for span in spans if span.kind == SpanKind.SERVER), key=lambda span: span.start_unix_ns)
+    held = tuple(_overhead(traces.timing_headers))
+    if not served:
+        return Evidence(held=held)
+    outer = served[0]
+    hop = Hop(
+        _HOP,
+        clock_of(outer),
+        outer.start_unix_ns,
+        max(span.end_unix_ns for span in served),
+        span_id=outer.span_id,
+        parent_id=outer.parent_id,
+    )
+    return Evidence((hop,), tuple(_leg(spans)), tuple(_pieces(spans)), held)
+
+
+def _leg(spans: Sequence[Span]) -> Iterator[Leg]:
+    streams = [span for span in spans if span.name in _UPSTREAM_STREAM]
+    begun = [span for span in spans if span.name == _UPSTREAM_HEADERS] or streams
+    if begun:
+        last = max(span.end_unix_ns for span in (*streams, *begun))
+        first = min(begun, key=lambda span: span.start_unix_ns)
+        yield Leg(_HOP, clock_of(first), first.start_unix_ns, last, span_id=first.span_id)
+
+
+def _pieces(spans: Sequence[Span]) -> Iterator[Piece]:
+    upstream = [span.start_unix_ns for span in spans if span.name == _UPSTREAM_HEADERS]
+    for span in spans:
+        layer, level = _PIECES.get(span.name, ("", 0))
+        if span.name == "router" and not any(span.start_unix_ns <= start_ns < span.end_unix_ns for start_ns in upstream):
+            layer, level = "router", 2  # the one that holds the upstream call is no more than its wrapper
+        if layer:
+            yield Piece(_HOP, clock_of(span), layer, span.start_unix_ns, span.end_unix_ns, level=level)
+
+
+def _overhead(headers: Sequence[tuple[str, str]]) -> Iterator[Held]:
+    for name, value in headers:
+        if name.lower() == _OVERHEAD_HEADER:
+            try:
+                length_ns = round(float(value) * NS_PER_MS)
+            except (ValueError, OverflowError):
+                continue
+            if length_ns >= 0:
+                yield Held(_HOP, "gateway", length_ns)
