@@ -1,0 +1,259 @@
+"""From rows and spans to the table: sums, skewed clocks, duplicates, shuffled traces, and the sources on real captures."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latprof.client.stamps import Attempt
+from latprof.clock import WallAnchor
+from latprof.layers.build import build_layers
+from latprof.layers.evidence import Traces
+from latprof.layers.sources import SOURCES, haproxy, litellm, llamacpp
+from latprof.layers.table import Layers
+from latprof.observations.columns import Requests
+from latprof.spans.span import Scalar, Span, SpanEvent, SpanKind
+from latprof.spans.store import Spans
+from latprof.units import NS_PER_MS
+
+MS = NS_PER_MS
+CAPTURE = Path(__file__).parent / "captures" / "real_chain.json"
+# The client's monotonic clock and Unix time differ by a constant, as they do.
+ANCHOR = WallAnchor(monotonic_ns=1_000_000, unix_ns=1_700_000_000_000_000_000, bracket_ns=100)
+LAYERS_MS = {"gateway.auth": 3, "gateway.safety": 7, "router": 2, "prefill": 25, "decode.first": 9}
+
+
+def attempt(index: int, start_ns: int, first_ns: int) -> Attempt:
+    row = Attempt(index, index, 0, 0, "measured", f"{index:032x}", f"{index:016x}", 10, 10)
+    row.intended_ns, row.ready_ns, row.start_ns = start_ns, start_ns + 50_000, start_ns + 60_000
+    row.send_ns, row.written_ns, row.first_token_ns = start_ns + 80_000, start_ns + 100_000, first_ns
+    row.last_token_ns = row.end_ns = first_ns + 40 * MS
+    return row
+
+
+def span(
+    trace: str, stage: str, kind: SpanKind, name: str, bounds: tuple[int, int], parent: str, first: int | None = None, layer: str = ""
+) -> Span:
+    events = (SpanEvent("first_chunk", ANCHOR.to_unix(first)),) if first is not None else ()
+    attributes: dict[str, Scalar] = {"latprof.layer": layer, "latprof.wait_ns": MS} if layer else {}
+    resource = {"service.name": f"latprof-stub-{stage}", "host.name": stage}
+    start, end = (ANCHOR.to_unix(stamp) for stamp in bounds)
+    return Span(trace, f"{kind}{name}", parent, name, kind, start, end, attributes, events, resource, "latprof.stub")
+
+
+def exchange(index: int, rng: random.Random) -> tuple[Attempt, list[Span]]:
+    """One request through gateway, router and decode, 0.2-2 ms of network before and after every hop."""
+    trace = f"{index:032x}"
+    begun = 10 * MS * (index + 1)
+    cursor = begun + 100_000
+    spans: list[Span] = []
+    opened: list[tuple[str, int]] = []
+    for stage, layers in (("gateway", ["gateway.auth", "gateway.safety"]), ("router", ["router"]), ("decode", ["prefill", "decode.first"])):
+        cursor += rng.randint(200_000, 2 * MS)
+        opened.append((stage, cursor))
+        for layer in layers:
+            length = LAYERS_MS[layer] * MS
+            spans.append(span(trace, stage, SpanKind.INTERNAL, layer, (cursor, cursor + length), stage, layer=layer))
+            cursor += length
+        opened.append((f"{stage}>", cursor))
+    end = cursor + 30 * MS
+    parent = {"gateway": trace[16:], "router": f"{SpanKind.CLIENT}gateway>", "decode": f"{SpanKind.CLIENT}router>"}
+    for name, start in reversed(opened):
+        stage = name.rstrip(">")
+        if name == "decode>":
+            continue
+        if name.endswith(">"):
+            cursor += rng.randint(200_000, 2 * MS)
+            end += 3 * MS
+            spans.append(span(trace, stage, SpanKind.CLIENT, name, (start, end), stage, cursor))
+        else:
+            spans.append(span(trace, stage, SpanKind.SERVER, name, (start, end), parent[stage], cursor))
+    cursor += rng.randint(200_000, 2 * MS)
+    row = attempt(index, begun, cursor)
+    row.last_token_ns = row.end_ns = max(row.end_ns, end + 3 * MS)
+    return row, spans
+
+
+def made(count: int = 40) -> tuple[list[Attempt], list[Span]]:
+    rng = random.Random(7)
+    rows, spans = [], []
+    for index in range(count):
+        row, of_row = exchange(index, rng)
+        rows.append(row)
+        spans += of_row
+    return rows, spans
+
+
+def build(rows: Sequence[Attempt], spans: Sequence[Span]) -> Layers:
+    layers = build_layers(Requests.from_attempts(rows), Spans.of(spans), ANCHOR)
+    ttft = np.array([row.first_token_ns - row.intended_ns for row in rows])
+    assert (layers.total_ns.sum(axis=1) == ttft).all()
+    assert (layers.total_ns >= 0).all()
+    assert (layers.wait_ns + layers.service_ns <= layers.total_ns).all()
+    return layers
+
+
+def column(layers: Layers, name: str) -> np.ndarray:
+    return layers.total_ns[:, layers.names.index(name)]
+
+
+def skewed(spans: Sequence[Span], stage: str, by_ns: int) -> list[Span]:
+    return [
+        replace(
+            s,
+            start_unix_ns=s.start_unix_ns + by_ns,
+            end_unix_ns=s.end_unix_ns + by_ns,
+            events=tuple(replace(e, unix_ns=e.unix_ns + by_ns) for e in s.events),
+        )
+        if s.resource["host.name"] == stage
+        else s
+        for s in spans
+    ]
+
+
+def test_layers_come_out_as_they_went_in() -> None:
+    layers = build(*made())
+    for name, length_ms in LAYERS_MS.items():
+        assert (column(layers, name) == length_ms * MS).all()
+        index = layers.names.index(name)
+        assert (layers.wait_ns[:, index] == MS).all()
+        assert (layers.service_ns[:, index] == (length_ms - 1) * MS).all()
+    assert layers.hops == ("gateway", "router", "decode")
+    assert not any(name.startswith("unattributed") for name in layers.names)
+    assert layers.coverage()[layers.names.index("prefill")] == 1
+
+
+@pytest.mark.parametrize("by_ms", [250, -250])
+@pytest.mark.parametrize("stage", ["gateway", "decode"])
+def test_a_skewed_clock_moves_no_layer_and_its_offset_is_found_within_its_bound(by_ms: int, stage: str) -> None:
+    rows, spans = made()
+    straight, skew = build(rows, spans), build(rows, skewed(spans, stage, by_ms * MS))
+    for name in LAYERS_MS:
+        assert (column(skew, name) == column(straight, name)).all()
+    offset = next(clock for clock in skew.clocks if clock.clock.endswith(stage))
+    assert offset.corrected
+    assert offset.consistent
+    assert offset.low_ns <= -by_ms * MS <= offset.high_ns
+    assert abs(offset.offset_ns + by_ms * MS) <= (offset.high_ns - offset.low_ns) / 2 + 1
+    # The two network legs trade time between them; their sum is exact.
+    legs = [column(run, "net.request") + column(run, "net.response") for run in (straight, skew)]
+    assert (legs[0] == legs[1]).all()
+
+
+def test_opposite_skews_of_two_processes_at_once() -> None:
+    rows, spans = made()
+    skew = build(rows, skewed(skewed(spans, "gateway", 250 * MS), "decode", -250 * MS))
+    for name, length_ms in LAYERS_MS.items():
+        assert (column(skew, name) == length_ms * MS).all()
+
+
+def test_duplicated_and_missing_spans_still_sum() -> None:
+    rows, spans = made()
+    build(rows, [*spans, *spans])
+    rng = random.Random(3)
+    for _ in range(30):
+        build(rows, [s for s in spans if rng.random() < 0.6])
+
+
+def test_spans_shuffled_between_traces_do_not_pass_for_the_truth() -> None:
+    rows, spans = made()
+    moved = {f"{index:032x}": f"{(index + 5) % len(rows):032x}" for index in range(len(rows))}
+    layers = build(rows, [replace(s, trace_id=moved[s.trace_id]) for s in spans])
+    found = {name: column(layers, name) for name in LAYERS_MS if name in layers.names}
+    assert any((lengths != LAYERS_MS[name] * MS).mean() > 0.5 for name, lengths in found.items())
+
+
+def test_a_request_without_spans_keeps_its_row() -> None:
+    rows, spans = made()
+    silent = f"{3:032x}"
+    layers = build(rows, [s for s in spans if s.trace_id != silent])
+    assert layers.coverage()[layers.names.index("prefill")] == pytest.approx(39 / 40)
+    row = int(np.flatnonzero(layers.rows == 3)[0])
+    assert column(layers, "net+server")[row] > 0
+    assert column(layers, "prefill")[row] == 0
+
+
+def captured() -> list[tuple[Attempt, list[Span], list[tuple[str, str]]]]:
+    capture = json.loads(CAPTURE.read_text())
+    found = []
+    for index, request in enumerate(capture["requests"]):
+        row = Attempt(index, index, 0, 0, "measured", request["trace_id"], request["span_id"], 20, 8)
+        sent = ANCHOR.to_monotonic(request["sent_unix_ns"])
+        token = next(piece["unix_ns"] for piece in request["pieces"] if '"content":"' in piece["text"])
+        row.intended_ns = row.ready_ns = row.start_ns = row.send_ns = row.written_ns = sent
+        row.first_token_ns = ANCHOR.to_monotonic(token)
+        row.last_token_ns = row.end_ns = ANCHOR.to_monotonic(request["end_unix_ns"])
+        row.timing_headers = [(name, value) for name, value in request["headers"] if name.startswith(("x-haproxy", "x-litellm"))]
+        spans = [
+            Span(
+                s["trace_id"],
+                s["span_id"],
+                s["parent_id"],
+                s["name"],
+                s["kind"],
+                s["start_unix_ns"],
+                s["end_unix_ns"],
+                s["attributes"],
+                tuple(SpanEvent(e["name"], e["unix_ns"]) for e in s["events"]),
+                s["resource"],
+                s["scope"],
+            )
+            for s in capture["spans"]
+            if s["trace_id"] == row.trace_id
+        ]
+        found.append((row, spans, row.timing_headers))
+    return found
+
+
+def test_a_real_chain_is_split_hop_by_hop() -> None:
+    rows = [row for row, _, _ in captured()]
+    layers = build(rows, [s for _, spans, _ in captured() for s in spans])
+    assert layers.hops == ("haproxy", "envoy", "litellm", "llamacpp")
+    prompt_ms = [s.attributes["llamacpp.prompt_ms"] for _, spans, _ in captured() for s in spans if "llamacpp.prompt_ms" in s.attributes]
+    assert column(layers, "prefill") / MS == pytest.approx(prompt_ms, abs=1e-6)
+    for name in ("lb", "gateway.auth", "gateway.proxy", "router", "net.request+lb", "prefill"):
+        assert (column(layers, name) > 0).all(), name
+    assert not layers.conflicts  # the proxy's own overhead header agrees with its spans
+    assert all(not clock.corrected and clock.consistent for clock in layers.clocks)
+
+
+def test_headers_alone_still_say_something() -> None:
+    row, _, headers = captured()[0]
+    layers = build([row], [])
+    assert dict(headers)["x-litellm-overhead-duration-ms"] == "13.082"
+    assert column(layers, "gateway")[0] == 13_082_000
+    assert layers.sources[layers.names.index("gateway")] == ("header",)
+
+
+@pytest.mark.parametrize("value", ["", "Tw=;Tc=x", "Tw=-1;Tc=-1", "nonsense", "Tw=²"])
+def test_timers_that_say_nothing_are_nothing(value: str) -> None:
+    assert haproxy.evidence(Traces((), [("x-haproxy-timers", value)])).held == ()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"prompt_ms": "5"}', '{"prompt_ms": -1}', '{"prompt_ms": true}', '{"prompt_ms": 1e300}'])
+def test_timings_that_say_nothing_are_nothing(text: str) -> None:
+    assert llamacpp.evidence(Traces((), (), text)).held == ()
+
+
+def test_body_timings_become_prefill() -> None:
+    (held,) = llamacpp.evidence(Traces((), (), '{"prompt_ms": 12.5}')).held
+    assert (held.layer, held.length_ns, held.provenance) == ("prefill", 12_500_000, "body")
+
+
+@pytest.mark.parametrize("value", ["", "nan", "inf", "-3", "x"])
+def test_an_overhead_header_that_says_nothing_is_nothing(value: str) -> None:
+    assert litellm.evidence(Traces((), [("x-litellm-overhead-duration-ms", value)])).held == ()
+
+
+def test_every_source_survives_every_capture_in_pieces() -> None:
+    rng = random.Random(1)
+    _, spans, headers = captured()[0]
+    for source in SOURCES.values():
+        for _ in range(50):
+            source(Traces([s for s in spans if rng.random() < 0.5], headers, '{"prompt_ms": 3}'))
