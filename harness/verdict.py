@@ -20,7 +20,7 @@ class Figure:
     @property
     def passed(self) -> bool:
         """Inside its bounds. A figure that is not a number never is."""
-        return (self.low is None or self.value >= self.low) and (self.high is None or self.value <= self.high) and self.value == self.value  # noqa: PLR0124 - NaN
+        return (self.low is None or self.value >= self.low) and (self.high is None or self.value <= self.high) and self.value == self.value
 
     @property
     def asked(self) -> str:

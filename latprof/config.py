@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from latprof.errors import ConfigError
-from latprof.units import NS_PER_MS, NS_PER_S, NS_PER_US, duration_ns
+from latprof.units import NS_PER_MS, NS_PER_S, duration_ns
 
 BUNDLED_TOKENIZER = Path(__file__).parent / "assets" / "tokenizer.json"
 """The small byte-level BPE that ships with latprof: the stub's tokenizer, and the default for prompts of exact length."""
@@ -70,6 +70,11 @@ class ServiceTime(Section):
         if self.dist == "empirical" and not self.values_ns:
             raise ValueError("values must list at least one duration when dist is empirical")
         return self
+
+
+def _law(mean: str, dist: str = "constant", cv: float = 1.0) -> ServiceTime:
+    """A default, written as in YAML: a bare number would be read as seconds."""
+    return ServiceTime.model_validate({"dist": dist, "mean": mean, "cv": cv})
 
 
 class TokenCount(Section):
@@ -176,11 +181,11 @@ class Station(Section):
 class Gateway(Section):
     """The API gateway: its layers in path order. ``tokenize: real`` runs the bundled tokenizer in a thread; its service is measured."""
 
-    validate_: Annotated[Station, Field(alias="validate")] = Station(service=ServiceTime(mean_ns=300 * NS_PER_US))
-    auth: Station = Station(service=ServiceTime(dist="lognormal", mean_ns=1_000 * NS_PER_US, cv=0.3))
-    ratelimit: Station = Station(service=ServiceTime(mean_ns=500 * NS_PER_US))
-    safety: Station = Station(service=ServiceTime(dist="lognormal", mean_ns=6 * NS_PER_MS, cv=0.4))
-    render: Station = Station(service=ServiceTime(mean_ns=400 * NS_PER_US))
+    validate_: Annotated[Station, Field(alias="validate")] = Station(service=_law("300us"))
+    auth: Station = Station(service=_law("1ms", "lognormal", 0.3))
+    ratelimit: Station = Station(service=_law("500us"))
+    safety: Station = Station(service=_law("6ms", "lognormal", 0.4))
+    render: Station = Station(service=_law("400us"))
     tokenize: Literal["real"] | Station = "real"
     tokenize_workers: PositiveInt = 1
     per_chunk: Annotated[ServiceTime, Field(description="held per chunk on the way back")] = ServiceTime()
@@ -189,7 +194,7 @@ class Gateway(Section):
 class Router(Section):
     """The load balancer before the engine pools."""
 
-    route: Station = Station(service=ServiceTime(dist="lognormal", mean_ns=800 * NS_PER_US, cv=0.3))
+    route: Station = Station(service=_law("800us", "lognormal", 0.3))
     per_chunk: ServiceTime = ServiceTime()
 
 
@@ -210,7 +215,7 @@ class Decode(Section):
     slots: PositiveInt = 64
     t1_ns: Annotated[DurationNs, Field(alias="t1")] = 14 * NS_PER_MS
     per_sequence_ns: Annotated[float, Field(ge=0)] = 100_000.0
-    kv_transfer: Station = Station(service=ServiceTime(mean_ns=1_500 * NS_PER_US))
+    kv_transfer: Station = Station(service=_law("1500us"))
 
 
 Stage = Literal["gateway", "router", "prefill", "decode"]

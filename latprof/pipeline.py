@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latprof.clock import WallAnchor, wall_anchor
-from latprof.config import Config
+from latprof.config import Config, Spans
 from latprof.errors import Exit, RunFailedError, UsageError
 from latprof.units import NS_PER_S
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from latprof.client.transport import Encode, HttpTransport
     from latprof.report.values import Report
     from latprof.schedule.plan import Phase, Plan
-    from latprof.spans.receiver import Receiver
+    from latprof.spans.receiver import Receiver, Transport
     from latprof.stub.stack import RunningStub
 
 
@@ -190,7 +190,7 @@ async def _receive_spans(session: _Session, stack: contextlib.AsyncExitStack) ->
         host=spans.otlp_host,
         grpc_port=spans.grpc_port if spans.grpc_port is not None else (0 if stub else 4317),
         http_port=spans.http_port if spans.http_port is not None else (0 if stub else 4318),
-        tolerate_taken=[name for name, asked in (("grpc", spans.grpc_port), ("http", spans.http_port)) if asked is None],
+        tolerate_taken=_not_asked(spans),
     )
     stack.push_async_callback(asyncio.to_thread, receiver.stop)
     session.meta["receiver"] = {
@@ -200,6 +200,12 @@ async def _receive_spans(session: _Session, stack: contextlib.AsyncExitStack) ->
         "ports_taken": [str(taken) for taken in receiver.taken],
     }
     return receiver
+
+
+def _not_asked(spans: Spans) -> list[Transport]:
+    """Ports nobody asked for by name: when they are taken the run goes on without them."""
+    asked: dict[Transport, int | None] = {"grpc": spans.grpc_port, "http": spans.http_port}
+    return [transport for transport, port in asked.items() if port is None]
 
 
 async def _start_stub(session: _Session, stack: contextlib.AsyncExitStack, receiver: Receiver) -> RunningStub:
@@ -354,11 +360,11 @@ def _phase_meta(phase: Phase, driven: Driven) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def _progress(session: _Session, phase: Phase, counters: Counters) -> AsyncIterator[None]:
-    from latprof.report.progress import show
-
     if session.quiet:
         yield
         return
+    from latprof.report.progress import show
+
     task = asyncio.create_task(show(phase, counters, sys.stderr))
     try:
         yield

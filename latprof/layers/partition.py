@@ -57,7 +57,7 @@ def partition(client: HopNode, held: Sequence[Held], order: Order) -> Partition:
     done = Partition()
     unspanned = order.sorted([*(h.hop for h in held), *order.configured])
     spanned = {node.hop.hop for node in hops_in(client)}
-    walker = _Walker(done, order, tuple(hop for hop in unspanned if hop not in spanned))
+    walker = _Walker(done, order, tuple(hop for hop in unspanned if hop not in spanned), client.cut_ns)
     walker.hop(client, client.hop.start_ns, client.cut_ns)
     for length in held:
         _place(done, length)
@@ -113,6 +113,7 @@ class _Walker:
     done: Partition
     order: Order
     unspanned: tuple[str, ...]
+    window_end_ns: int
 
     def hop(self, node: HopNode, start_ns: int, end_ns: int) -> None:
         top, below = _levels(node.pieces)
@@ -165,8 +166,12 @@ class _Walker:
             elif index < reached[-1]:
                 self._gap(merged("net.request", *map(layer_of, between)), "request", between, begun, ended)
             else:
-                held_too = bool(between) or leg.leg.first_token_ns == MISSING_NS
-                self._gap(merged("proxy.hold", "net.response") if held_too else "net.response", "response", between, begun, ended)
+                self._gap(self._way_back(leg, between), "response", between, begun, ended)
+
+    def _way_back(self, leg: LegNode, between: tuple[str, ...]) -> str:
+        """The network alone if the leg tells when it had its answer; else the hop's own hold of the first token is in it too."""
+        is_open = leg.leg.first_token_ns == MISSING_NS and leg.leg.end_ns >= self.window_end_ns
+        return merged("proxy.hold", "net.response") if between or is_open else "net.response"
 
     def _untold(self, between: tuple[str, ...]) -> str:
         """A round trip without a single span in it: the network and whatever is known to lie behind it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 from latprof.workload.sessions import Session
 
@@ -21,16 +22,43 @@ class Planned:
     offset_ns: int | None
 
 
+class OnDemand(Sequence[Planned]):
+    """Sessions of a closed loop that its duration ends, made when asked for: nobody knows beforehand how many it takes.
+
+    ``len`` is how many there may be, not how many there will be (``limit``, or as many as there are numbers): iterate over it lazily.
+    """
+
+    def __init__(self, session: Callable[[int], Session], first: int, limit: int | None) -> None:
+        self.limit = limit
+        self._session = session
+        self._numbers = range(first, first + (WARMUP_SESSION_BASE if limit is None else limit))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Planned: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Planned, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Planned | tuple[Planned, ...]:
+        if isinstance(index, slice):
+            return tuple(Planned(self._session(number), None) for number in self._numbers[index])
+        return Planned(self._session(self._numbers[index]), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Phase:
     """A stretch of the schedule with one arrival process.
 
     Open loop: every ``Planned`` has an offset, ascending; ``max_concurrency`` (or None) holds sends back, and that wait is counted.
-    Closed loop: ``concurrency`` places take the next session as soon as they are free, until ``duration_ns`` (or None) is over.
+    Closed loop: ``concurrency`` places take the next session as soon as they are free, until ``duration_ns`` (or None) is over; where the
+    duration alone ends it, ``planned`` is `OnDemand`.
     """
 
     name: PhaseName
-    planned: tuple[Planned, ...]
+    planned: Sequence[Planned]
     arrival: str
     rate_per_s: float | None = None
     concurrency: int | None = None
@@ -41,6 +69,11 @@ class Phase:
     def loop(self) -> Literal["open", "closed"]:
         """The load model; it is printed beside every answer."""
         return "closed" if self.concurrency is not None else "open"
+
+    @property
+    def planned_sessions(self) -> int | None:
+        """How many sessions will go; None where only the time it takes to answer them decides."""
+        return None if isinstance(self.planned, OnDemand) else len(self.planned)
 
 
 @dataclass(frozen=True, slots=True)

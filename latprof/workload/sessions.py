@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -29,7 +30,10 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Sessions, and when a trace was replayed its own start offsets (ns from its first row, time scale applied)."""
+    """Sessions by number, made when asked for: how many are needed is the schedule's to say, and no draw depends on it.
 
-    sessions: tuple[Session, ...]
+    ``trace_offsets_ns`` are the start offsets of a replayed trace, session 0 first: ns from its first row, time scale applied.
+    """
+
+    session: Callable[[int], Session]
     trace_offsets_ns: tuple[int, ...] | None = None

@@ -1,1 +1,1 @@
-"""The stack as pure state machines: no clock, no socket, no await."""
+"""The stack in a box as pure state machines: no clock, no socket, no await. A driver owns the time, live or virtual."""

@@ -1,0 +1,107 @@
+"""Planted truth: +40 ms in one layer of the stub at a time must move that layer by 40 ms, and no other.
+
+    python -m harness.planted [--requests 1000] [--only gateway.safety,prefill]
+
+Every arm has the same seed, so the same schedule, prompts and draws; every touched station is used below 5 %, so that a plant makes no queue. The
+control plants into one layer and looks for it in another.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from harness import verdict
+from harness.arms import Arm, arm
+from harness.verdict import Figure
+
+PLANT_MS = 40.0
+TOLERANCE_MS = 3.0
+UNATTRIBUTED_SHARE = 0.02
+STALL_MS, STALL_SHARE = 150.0, 0.02
+SEED = 1
+RATE_PER_S = 40.0
+LAYERS = (
+    "gateway.validate",
+    "gateway.auth",
+    "gateway.ratelimit",
+    "gateway.safety",
+    "gateway.render",
+    "gateway.tokenize",
+    "router",
+    "prefill",
+    "kv.transfer",
+    "decode.first",
+    "proxy.hold",
+)
+# 40 requests/s of 40 ms keep 1.6 servers busy: 64 are used at 2.5 %. The tokenizer's plant sleeps in its thread, so it gets as many.
+STACK: dict[str, Any] = {
+    "gateway": {"tokenize_workers": 64},
+    "prefill": {"workers": 96, "cache_blocks": 0},
+    # A short iteration keeps the wait for the batch boundary, which a plant elsewhere shifts about, inside the tolerance.
+    "decode": {"slots": 256, "t1": "4ms", "per_sequence_ns": 20_000},
+}
+
+
+def config(requests: int, **stub: Any) -> dict[str, Any]:
+    """An arm's configuration: the quickstart's load on a stack wide enough that nothing queues."""
+    return {
+        "load": {"rate_per_s": RATE_PER_S, "num_requests": requests, "seed": SEED, "warmup": "2s"},
+        "workload": {"prompt_tokens": 128, "output_tokens": 8},
+        "stub": {**STACK, **stub},
+    }
+
+
+def moved(base: Arm, planted: Arm, layer: str) -> list[Figure]:
+    """What the plant in ``layer`` did to every layer, at p50 and p99."""
+    figures = []
+    for p, at in ((0.5, "p50"), (0.99, "p99")):
+        service = planted.contribution_ms(layer, p, "service") - base.contribution_ms(layer, p, "service")
+        figures.append(Figure(f"{layer} service {at}", service, PLANT_MS - TOLERANCE_MS, PLANT_MS + TOLERANCE_MS))
+        others = {
+            name: planted.contribution_ms(name, p) - base.contribution_ms(name, p)
+            for name in sorted({*base.layers.names, *planted.layers.names} - {layer})
+        }
+        worst = max(others, key=lambda name: abs(others[name]))
+        figures.append(Figure(f"  largest other move {at}: {worst}", others[worst], -TOLERANCE_MS, TOLERANCE_MS))
+    figures.append(Figure("  unattributed share", planted.unattributed_share(), high=UNATTRIBUTED_SHARE, unit=""))
+    return figures
+
+
+def stalled(base: Arm, stall: Arm) -> list[Figure]:
+    """A 150 ms stall on 2 % of the gateway's requests: at p99 and not at p50, and as large as the stalls that really happened say."""
+    rise = {p: stall.contribution_ms("gateway.safety", p) - base.contribution_ms("gateway.safety", p) for p in (0.5, 0.99)}
+    blame = {name: stall.contribution_ms(name, 0.99) - stall.contribution_ms(name, 0.5) for name in stall.layers.names}
+    first = max(blame, key=lambda name: blame[name])
+    return [
+        Figure("stall: gateway.safety rise p50", rise[0.5], -2.0, 2.0),
+        Figure("stall: gateway.safety rise p99", rise[0.99], 0.5 * STALL_MS, 1.05 * STALL_MS),
+        Figure(f"stall: tail blame ranks {first} first", float(first == "gateway.safety"), 1.0, 1.0, ""),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run every arm and leave with 1 when a figure misses."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--only", default="", help="layers, separated by commas")
+    options = parser.parse_args(arguments)
+    layers = options.only.split(",") if options.only else LAYERS
+    head = f"n {options.requests} per arm, seed {SEED}, {RATE_PER_S:g}/s Poisson, plant {PLANT_MS:g} ms +- {TOLERANCE_MS:g} ms"
+    with arm("base", config(options.requests)) as base:
+        passed = verdict.show("base", head, [Figure("unattributed share", base.unattributed_share(), high=UNATTRIBUTED_SHARE, unit="")])
+        wrong: list[Figure] = []
+        for layer in layers:
+            with arm(layer, config(options.requests, plant={layer: f"{PLANT_MS}ms"})) as planted:
+                passed &= verdict.show(f"+{PLANT_MS:g} ms in {layer}", head, moved(base, planted, layer))
+                wrong = wrong or moved(base, planted, "router" if layer != "router" else "prefill")
+        fault = {"stage": "gateway", "kind": "stall", "layer": "gateway.safety", "share": STALL_SHARE, "for": f"{STALL_MS}ms"}
+        with arm("stall", config(options.requests, faults=[fault])) as stall:
+            passed &= verdict.show(f"{STALL_MS:g} ms stall on {STALL_SHARE:.0%} of the gateway's requests", head, stalled(base, stall))
+    passed &= verdict.control(f"planted in {layers[0]}, looked for elsewhere", wrong)
+    verdict.end(passed=passed)
+
+
+if __name__ == "__main__":
+    main()

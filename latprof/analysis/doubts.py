@@ -1,0 +1,366 @@
+"""Reasons to distrust a run, as values: what was seen, the likely cause, the remedy.
+
+Each doubt is a function of the same `Facts`, which are recomputed from the run folder; `doubts` asks them all. A run with a fatal doubt is not valid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from latprof.analysis.buffering import Buffering
+from latprof.units import NS_PER_MS, ms
+
+Level = Literal["note", "warning", "fatal"]
+
+UNKNOWN = math.nan
+"""A figure nobody knows: every comparison with it is false, so it raises no doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """One reason. ``text`` says what was seen and what likely caused it, ``remedy`` what to do."""
+
+    id: str
+    level: Level
+    text: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageFacts:
+    """What one stage of the stub says of itself; `UNKNOWN` where it did not answer."""
+
+    stage: str
+    timer_error_p99_ns: float = UNKNOWN
+    cpu_share: float = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything doubts are made of. Shares are fractions, times ns; `UNKNOWN` (NaN) where a figure is not known."""
+
+    # outcome
+    sent: int = 0
+    ok: int = 0
+    failed: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict)
+    partial: bool = False
+    partial_reason: str = ""
+    interrupted: bool = False
+    # the generator
+    ttft_p50_ns: float = UNKNOWN
+    lateness_p99_ns: float = UNKNOWN  # intended start to waking
+    loop_lag_p99_ns: float = UNKNOWN
+    cpu_share: float = UNKNOWN  # 1.0 is one core
+    cap_wait_share: float = UNKNOWN  # of the requests, held back by the concurrency cap for more than 1 ms
+    asked_per_s: float = UNKNOWN  # the schedule's own rate
+    offered_per_s: float = UNKNOWN
+    # the sample
+    refused: tuple[str, ...] = ()  # percentiles the sample is too small for
+    requests_with_layers: int = 0
+    p99_inflation: float = UNKNOWN
+    first_half_p50_ns: float = UNKNOWN
+    second_half_p50_ns: float = UNKNOWN
+    halves_apart: float = UNKNOWN  # standard errors
+    tokens_not_from_usage: int = 0
+    stream_options_dropped: bool = False
+    # spans and layers
+    spans: int = 0
+    span_coverage: float = UNKNOWN  # of the requests, with any span
+    other_spans: int = 0
+    late_spans: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    span_write_error: str = ""
+    ports_taken: tuple[str, ...] = ()
+    unattributed_share_p50: float = UNKNOWN
+    unattributed: tuple[str, ...] = ()
+    clocks_corrected: Mapping[str, float] = field(default_factory=dict)  # clock -> offset in ns
+    clocks_inconsistent: tuple[str, ...] = ()
+    conflicts: Mapping[str, int] = field(default_factory=dict)  # layer -> requests
+    buffering: Buffering | None = None
+    # the stack in a box
+    stub: bool = False
+    stages: tuple[StageFacts, ...] = ()
+    stages_died: tuple[str, ...] = ()
+
+
+def no_success(facts: Facts) -> Doubt | None:
+    """Nothing to measure."""
+    if facts.ok or facts.partial or facts.interrupted:
+        return None
+    what = f"not one of {facts.failed} requests succeeded ({_listed(facts.errors)})" if facts.failed else "no request was made"
+    return Doubt("no_success", "fatal", what, "try one request by hand with the same URL, model and key; `latprof run` prints each error once")
+
+
+def failures(facts: Facts) -> Doubt | None:
+    """Percentiles are over successes: failures leave the slowest out."""
+    rows = facts.ok + facts.failed
+    share = facts.failed / rows if rows else 0.0
+    if not facts.ok or share <= 0.01:
+        return None
+    text = f"{facts.failed} of {rows} requests failed ({_percent(share)}): {_listed(facts.errors)}; percentiles leave them out"
+    return Doubt("failures", "fatal" if share > 0.05 else "warning", text, "lower the rate, or look at the server's log for these errors")
+
+
+def lateness(facts: Facts) -> Doubt | None:
+    """The generator must not be what is measured."""
+    late_ns, ttft_ns = facts.lateness_p99_ns, facts.ttft_p50_ns
+    if not late_ns > max(NS_PER_MS, 0.01 * ttft_ns):
+        return None
+    text = f"requests went late: {_ms(late_ns)} at p99 against a TTFT of {_ms(ttft_ns)} at p50; the generator's machine is busy"
+    remedy = "lower the rate, or run latprof on a machine (or cores) of its own; lateness is counted in TTFT, as layer client.lateness"
+    return Doubt("lateness", "fatal" if late_ns > 0.10 * ttft_ns else "warning", text, remedy)
+
+
+def loop_lag(facts: Facts) -> Doubt | None:
+    """Stamps are taken when the event loop gets to them. Its timers are 1 ms coarse, so 5 ms is load and less is not."""
+    lag_ns, ttft_ns = facts.loop_lag_p99_ns, facts.ttft_p50_ns
+    if not lag_ns > max(5 * NS_PER_MS, 0.02 * ttft_ns):
+        return None
+    text = f"the client's event loop lagged by {_ms(lag_ns)} at p99; stamps may be late by as much"
+    return Doubt("loop_lag", "warning", text, "lower the rate, or give latprof a core of its own")
+
+
+def generator_cpu(facts: Facts) -> Doubt | None:
+    """A generator near one core queues its own events."""
+    if not facts.cpu_share > 0.80:
+        return None
+    text = f"the generator used {_percent(facts.cpu_share)} of a core; above 80 % it measures its own queue"
+    return Doubt("generator_cpu", "fatal" if facts.cpu_share > 0.95 else "warning", text, "lower the rate, or ask for shorter answers")
+
+
+def cap_held(facts: Facts) -> Doubt | None:
+    """An open loop with a cap that binds is no longer open."""
+    if not facts.cap_wait_share > 0.01:
+        return None
+    text = f"max_concurrency held {_percent(facts.cap_wait_share)} of the requests back; that wait is in TTFT, as layer client.cap_wait"
+    return Doubt("cap_held", "note", text, "raise load.max_concurrency to measure the rate that was asked for")
+
+
+def offered_load(facts: Facts) -> Doubt | None:
+    """What was sent must be what was planned."""
+    off = abs(facts.offered_per_s / facts.asked_per_s - 1) if facts.asked_per_s else UNKNOWN
+    if not off > 0.005 or facts.interrupted or facts.partial:
+        return None
+    text = f"the load was {facts.offered_per_s:.4g}/s where the schedule has {facts.asked_per_s:.4g}/s ({_percent(off)} off)"
+    remedy = "lower the rate, raise load.max_concurrency if it is set, or give the generator more CPU"
+    return Doubt("offered_load", "fatal" if off > 0.05 else "warning", text, remedy)
+
+
+def small_sample(facts: Facts) -> Doubt | None:
+    """A percentile needs ten independent requests beyond it."""
+    if not facts.refused:
+        return None
+    held = f", worth 1/{facts.p99_inflation:.1f} as many independent ones" if facts.p99_inflation > 1 else ""
+    text = f"{facts.requests_with_layers} requests{held} are too few for {_and(facts.refused)}; the mean of the slowest 5 % is shown instead"
+    return Doubt("small_sample", "warning", text, "run longer (p99 needs 1 000 independent requests), or at a lower rate")
+
+
+def drifted(facts: Facts) -> Doubt | None:
+    """No steady state: the percentiles depend on when the run stopped."""
+    change = facts.second_half_p50_ns / facts.first_half_p50_ns - 1 if facts.first_half_p50_ns else UNKNOWN
+    if not (abs(facts.halves_apart) > 3 and abs(change) > 0.05):
+        return None
+    text = f"no steady state: TTFT p50 went from {_ms(facts.first_half_p50_ns)} in the first half to {_ms(facts.second_half_p50_ns)} in the second"
+    cause = "a queue that grows: lower the rate" if change > 0 else "a cold start: lengthen load.warmup"
+    return Doubt("drift", "warning", f"{text}; likely {cause.split(':')[0]}", f"{cause.split(': ')[1]}, or run longer")
+
+
+def partial(facts: Facts) -> Doubt | None:
+    """The folder of a killed run."""
+    if not facts.partial:
+        return None
+    return Doubt("partial", "warning", f"this run is partial: {facts.partial_reason or 'it did not end'}", "run it again for a full one")
+
+
+def interrupted(facts: Facts) -> Doubt | None:
+    """Ctrl-C."""
+    if not facts.interrupted:
+        return None
+    return Doubt("interrupted", "warning", "the run was interrupted before its load was over", "let it end for a full result")
+
+
+def stream_options(facts: Facts) -> Doubt | None:
+    """The server's choice, said once."""
+    if not facts.stream_options_dropped:
+        return None
+    return Doubt(
+        "stream_options", "note", "the server refuses stream_options; they were left out", "none needed; usage may be missing from the answers"
+    )
+
+
+def token_counts(facts: Facts) -> Doubt | None:
+    """A chunk is not a token."""
+    if not facts.tokens_not_from_usage or not facts.ok:
+        return None
+    text = f"output tokens of {facts.tokens_not_from_usage} of {facts.ok} answers are not from usage but counted by chunks or a tokenizer"
+    return Doubt("token_counts", "warning", text, "read TPOT and tokens/s with care, or let the server send usage (stream_options.include_usage)")
+
+
+def port_taken(facts: Facts) -> Doubt | None:
+    """The run went on without these spans."""
+    if not facts.ports_taken:
+        return None
+    text = f"could not listen for spans: {_and(facts.ports_taken)}; spans sent there did not come here"
+    return Doubt("otlp_port", "warning", text, "stop what holds the port, or choose others with --otlp-grpc-port and --otlp-http-port (0: any free)")
+
+
+def span_coverage(facts: Facts) -> Doubt | None:
+    """Layers of requests without spans are one block."""
+    if not facts.spans:
+        if not facts.ok:
+            return None
+        text = "no spans came in: everything behind the address is one layer"
+        remedy = "let the stack export OTLP to this machine (OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4318) and honour the traceparent header"
+        return Doubt("no_spans", "note", text, remedy)
+    if not facts.span_coverage < 0.95:
+        return None
+    text = f"only {_percent(facts.span_coverage)} of the requests have spans; the others count as one block"
+    return Doubt("span_coverage", "warning", text, "set the sampler of every hop to follow its parent (parentbased_always_on), or raise spans.grace")
+
+
+def spans_lost(facts: Facts) -> Doubt | None:
+    """Spans the receiver had to turn away or could not keep."""
+    if facts.span_write_error:
+        return Doubt("spans_lost", "warning", f"spans could not be written: {facts.span_write_error}", "free the disk and run again")
+    turned_away = sum(facts.rejected.values())
+    if not turned_away:
+        return None
+    text = f"{turned_away} span exports were turned away ({_listed(facts.rejected)})"
+    return Doubt("spans_lost", "warning", text, "see that the hops send OTLP in batches below 20 MiB")
+
+
+def spans_late(facts: Facts) -> Doubt | None:
+    """Spans that came while the receiver was already waiting are in; a hint at slow exporters."""
+    if facts.spans == 0 or not facts.late_spans > 0.5 * facts.spans:
+        return None
+    text = f"{facts.late_spans} of {facts.spans} spans came after the load was over"
+    return Doubt("spans_late", "note", text, "shorten the hops' batch delay (OTEL_BSP_SCHEDULE_DELAY) so that none is missed")
+
+
+def spans_of_others(facts: Facts) -> Doubt | None:
+    """Someone else exports to this receiver, or a hop starts traces of its own."""
+    if not facts.other_spans:
+        return None
+    text = f"{facts.other_spans} spans of other traces came in and were dropped"
+    return Doubt("spans_of_others", "note", text, "if a hop is missing below, see that it continues the incoming traceparent")
+
+
+def residual(facts: Facts) -> Doubt | None:
+    """Time inside hops that no layer claims."""
+    share = facts.unattributed_share_p50
+    if not share > 0.05:
+        return None
+    where = _and(facts.unattributed)
+    if share > 0.25:
+        text = f"the stack tells too little: {_percent(share)} of TTFT at p50 is inside {where} and no layer claims it"
+    else:
+        text = f"{_percent(share)} of TTFT at p50 is inside {where} and no layer claims it"
+    return Doubt("residual", "warning", text, "add spans inside these hops, or read the other layers as lower bounds")
+
+
+def clock_skew(facts: Facts) -> Doubt | None:
+    """Clocks of several hosts were brought together by what causality allows."""
+    if facts.clocks_inconsistent:
+        text = f"no single offset fits the clock of {_and(facts.clocks_inconsistent)}: it stepped or drifts, or its stamps lie"
+        return Doubt("clock_skew", "warning", text, "let NTP or PTP hold these clocks; times between these hops are not to be trusted")
+    if not facts.clocks_corrected:
+        return None
+    offsets = ", ".join(f"{clock} {ms(offset_ns):+.2f} ms" for clock, offset_ns in facts.clocks_corrected.items())
+    return Doubt("clock_skew", "note", f"clocks differ and were corrected: {offsets}", "none needed; durations inside a hop are not touched")
+
+
+def conflicts(facts: Facts) -> Doubt | None:
+    """Two kinds of evidence that disagree; the better one was used."""
+    if not facts.conflicts or not facts.requests_with_layers:
+        return None
+    worst = max(facts.conflicts.values()) / facts.requests_with_layers
+    text = f"sources disagree about {_listed(facts.conflicts)} (requests); the more direct one was used"
+    return Doubt("conflicts", "warning" if worst > 0.05 else "note", text, "compare the two in the run folder before you act on that layer")
+
+
+def buffering(facts: Facts) -> Doubt | None:
+    """A proxy that holds a stream moves TTFT by the whole answer."""
+    found = facts.buffering
+    if found is None or not found.share >= 0.2:
+        return None
+    kept = f" for {_ms(found.held_ns)}" if found.held_ns > 0 else ""
+    text = f"{found.hop} holds streams{kept} and lets them go at once, in {_percent(found.share)} of the answers long enough to tell"
+    remedy = "switch response buffering off there: HAProxy `option http-no-delay`, nginx `proxy_buffering off`, no compression of event streams"
+    return Doubt("buffering", "warning", text, remedy)
+
+
+def stub_bound(facts: Facts) -> Doubt | None:
+    """The stack in a box could not hold what it was told to play."""
+    if facts.stages_died:
+        return Doubt("stub_bound", "fatal", f"the stub's {_and(facts.stages_died)} ended during the run", "see its log in the run folder")
+    bound = [
+        f"{stage.stage} ({_ms(stage.timer_error_p99_ns)} off at p99, {_percent(stage.cpu_share)} of a core)"
+        for stage in facts.stages
+        if stage.timer_error_p99_ns > 0.05 * facts.ttft_p50_ns or stage.cpu_share > 0.80
+    ]
+    if not bound:
+        return None
+    text = f"the stub, not what it plays, was the limit: {_and(bound)}; its planned times were missed by more than 5 % of TTFT, or its CPU was full"
+    return Doubt("stub_bound", "fatal", text, "lower the rate, ask for shorter answers, or give it more cores")
+
+
+DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
+    no_success,
+    failures,
+    stub_bound,
+    lateness,
+    generator_cpu,
+    offered_load,
+    loop_lag,
+    partial,
+    interrupted,
+    small_sample,
+    drifted,
+    buffering,
+    residual,
+    span_coverage,
+    port_taken,
+    spans_lost,
+    clock_skew,
+    conflicts,
+    token_counts,
+    cap_held,
+    spans_late,
+    spans_of_others,
+    stream_options,
+)
+
+_RANK: Mapping[Level, int] = {"fatal": 0, "warning": 1, "note": 2}
+
+
+def doubts(facts: Facts) -> tuple[Doubt, ...]:
+    """Every doubt these facts raise, the gravest first."""
+    return tuple(sorted(_raised(facts), key=lambda doubt: _RANK[doubt.level]))
+
+
+def _raised(facts: Facts) -> Iterator[Doubt]:
+    for doubt in DOUBTS:
+        raised = doubt(facts)
+        if raised is not None:
+            yield raised
+
+
+def _ms(value_ns: float) -> str:
+    value = ms(value_ns)
+    return "unknown" if math.isnan(value) else f"{value:.2f} ms" if value < 10 else f"{value:.0f} ms"
+
+
+def _percent(share: float) -> str:
+    return "unknown" if math.isnan(share) else f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def _listed(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())
+
+
+def _and(names: tuple[str, ...] | list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

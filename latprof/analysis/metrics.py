@@ -1,0 +1,258 @@
+"""The metrics of each request and of a run, from raw stamps alone.
+
+Columns in, columns out: ns, MISSING_NS where a request has no such figure. Latency counts from the intended start unless the name says sent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from latprof.analysis.quantiles import FloatArray, Numbers
+from latprof.client.stamps import ErrorClass
+from latprof.observations.columns import BoolArray, Chunks, IntArray, Requests, elapsed_ns, known
+from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
+
+
+def ttft_ns(requests: Requests) -> IntArray:
+    """Intended start to the first token of any channel, shape (n,)."""
+    return elapsed_ns(requests.intended_ns, requests.first_token_ns)
+
+
+def ttft_sent_ns(requests: Requests) -> IntArray:
+    """First byte of the request written to the first token: what a tool that forgets its own lateness reports."""
+    return elapsed_ns(requests.send_ns, requests.first_token_ns)
+
+
+def ttfo_ns(requests: Requests) -> IntArray:
+    """Intended start to the first token of the answer itself: not of reasoning, not of a tool call."""
+    return elapsed_ns(requests.intended_ns, requests.first_answer_ns)
+
+
+def headers_ns(requests: Requests) -> IntArray:
+    """Intended start to the response headers."""
+    return elapsed_ns(requests.intended_ns, requests.headers_ns)
+
+
+def e2el_ns(requests: Requests) -> IntArray:
+    """Intended start to the last token: the call."""
+    return elapsed_ns(requests.intended_ns, requests.last_token_ns)
+
+
+def lateness_ns(requests: Requests) -> IntArray:
+    """Intended start to actual start. A wait for a place under the concurrency cap is part of it."""
+    return elapsed_ns(requests.intended_ns, requests.start_ns)
+
+
+def wake_lateness_ns(requests: Requests) -> IntArray:
+    """Intended start to the moment the generator woke for it: the part of the lateness that is the generator's own fault."""
+    return elapsed_ns(requests.intended_ns, requests.ready_ns)
+
+
+def cap_wait_ns(requests: Requests) -> IntArray:
+    """The wait for a place under the concurrency cap."""
+    return elapsed_ns(requests.ready_ns, requests.start_ns)
+
+
+def tokens_per_chunk(requests: Requests) -> FloatArray:
+    """Output tokens over token-bearing chunks, shape (n,); NaN where one of them is not known or zero."""
+    told = known(requests.output_tokens) & (requests.token_chunks > 0)
+    return np.divide(requests.output_tokens, requests.token_chunks, where=told, out=np.full(len(requests), np.nan))
+
+
+def tpot_ns(requests: Requests) -> IntArray:
+    """(last - first token) / (output tokens - tokens in the first chunk), rounded to ns.
+
+    A chunk does not tell how many tokens it carries; the first one is taken to carry as many as the answer's chunks do on average, at least one.
+    MISSING_NS for an answer in a single chunk, and where the output tokens are not known.
+    """
+    length_ns = elapsed_ns(requests.first_token_ns, requests.last_token_ns)
+    after_first = requests.output_tokens - np.maximum(tokens_per_chunk(requests), 1.0)
+    has = known(length_ns) & known(requests.output_tokens) & (requests.token_chunks > 1) & (after_first > 0)
+    per_token = np.divide(length_ns, after_first, where=has, out=np.zeros(len(requests)))
+    return np.where(has, np.rint(per_token).astype(np.int64), MISSING_NS)
+
+
+def itl_ns(requests: Requests, chunks: Chunks) -> tuple[IntArray, IntArray]:
+    """Gaps between token-bearing chunks of ``requests``: (row of each gap, gap in ns), row after row, in order of arrival inside a row."""
+    tokens = chunks.select(chunks.has_token).by_request()
+    by_id = np.argsort(requests.request, kind="stable")
+    ids = requests.request[by_id]
+    at = np.searchsorted(ids, tokens.request)
+    mine = at < len(ids)
+    mine[mine] = ids[at[mine]] == tokens.request[mine]
+    rows, stamps_ns = by_id[at[mine]], tokens.at_ns[mine]
+    same = rows[1:] == rows[:-1]
+    gap_rows, gaps_ns = rows[1:][same], np.diff(stamps_ns)[same]
+    order = np.argsort(gap_rows, kind="stable")
+    return gap_rows[order], gaps_ns[order]
+
+
+def present(values_ns: IntArray) -> IntArray:
+    """``values_ns`` without those that are missing."""
+    return values_ns[known(values_ns)]
+
+
+def in_intended_order(requests: Requests) -> IntArray:
+    """Row numbers by intended start."""
+    return np.argsort(requests.intended_ns, kind="stable")
+
+
+# --- of the run ---------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows of the measured phase (and, apart, of the warm-up). ``planned`` is MISSING_NS where only time ends the load."""
+
+    planned: int
+    sent: int
+    ok: int
+    failed: int
+    errors: Mapping[str, int]  # by class, the most frequent first
+    warmup: int
+
+    @property
+    def failed_share(self) -> float:
+        """Failed over recorded; NaN without a single row."""
+        rows = self.ok + self.failed
+        return self.failed / rows if rows else np.nan
+
+
+def counts(requests: Requests, planned: int = MISSING_NS) -> Counts:
+    """Count the rows. ``sent`` are those whose first byte was written."""
+    measured = requests.measured
+    ok = measured & requests.success
+    failed = measured & ~requests.success
+    errors = Counter(str(text) or ErrorClass.UNFINISHED.value for text in requests.error_class[failed])
+    return Counts(
+        planned=planned,
+        sent=int((measured & known(requests.send_ns)).sum()),
+        ok=int(ok.sum()),
+        failed=int(failed.sum()),
+        errors=dict(sorted(errors.items(), key=lambda item: (-item[1], item[0]))),
+        warmup=int((~measured).sum()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How the load really came, per second; NaN where fewer than two requests tell. ``cv`` is that of the gaps between starts.
+
+    ``duration_ns`` runs from the first intended start to the last end: throughput and goodput are over it.
+    """
+
+    intended_per_s: float
+    achieved_per_s: float
+    intended_cv: float
+    achieved_cv: float
+    duration_ns: int
+    completed_per_s: float
+    output_tokens_per_s: float
+
+
+def rate(requests: Requests) -> Rate:
+    """The rates of ``requests``: the measured rows, failures included."""
+    ok = requests.select(requests.success)
+    stamps = np.concatenate([requests.intended_ns, requests.end_ns, requests.start_ns])
+    stamps = stamps[known(stamps)]
+    duration_ns = int(np.ptp(stamps)) if len(stamps) else 0
+    tokens = int(present(ok.output_tokens).sum()) if known(ok.output_tokens).any() else MISSING_NS
+    intended, achieved = _gaps(requests.intended_ns), _gaps(requests.start_ns)
+    return Rate(
+        intended_per_s=_per_s(intended),
+        achieved_per_s=_per_s(achieved),
+        intended_cv=_cv(intended),
+        achieved_cv=_cv(achieved),
+        duration_ns=duration_ns,
+        completed_per_s=_over(len(ok), duration_ns),
+        output_tokens_per_s=_over(tokens, duration_ns) if tokens != MISSING_NS else np.nan,
+    )
+
+
+def _gaps(stamps_ns: IntArray) -> IntArray:
+    return np.diff(np.sort(present(stamps_ns)))
+
+
+def _per_s(gaps_ns: IntArray) -> float:
+    return _over(len(gaps_ns), int(gaps_ns.sum()))
+
+
+def _cv(gaps_ns: IntArray) -> float:
+    return float(gaps_ns.std() / gaps_ns.mean()) if len(gaps_ns) and gaps_ns.any() else np.nan
+
+
+def _over(amount: int, duration_ns: int) -> float:
+    return amount / (duration_ns / NS_PER_S) if duration_ns else np.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Goodput:
+    """Requests that meet every objective (ms by metric id): per second over the run's duration, and as a share of all that were recorded."""
+
+    objectives_ms: Mapping[str, float]
+    good: int
+    per_s: float
+    share: float
+
+
+def goodput(requests: Requests, chunks: Chunks, objectives_ms: Mapping[str, float]) -> Goodput:
+    """Judge ``requests`` (the measured rows): failures and timeouts are misses.
+
+    ``itl`` is held against a request's mean gap. An answer in one chunk has neither ``tpot`` nor ``itl`` and meets both, as peers count.
+    """
+    good = requests.success.copy()
+    for metric, limit_ms in objectives_ms.items():
+        value_ns = _OBJECTIVES[metric](requests, chunks)
+        meets = value_ns <= limit_ms * NS_PER_MS
+        good &= np.where(known(value_ns), meets, metric in {"tpot", "itl"})
+    share = float(good.mean()) if len(good) else np.nan
+    return Goodput(dict(objectives_ms), int(good.sum()), _over(int(good.sum()), rate(requests).duration_ns), share)
+
+
+def _mean_gap_ns(requests: Requests, chunks: Chunks) -> IntArray:
+    rows, gaps_ns = itl_ns(requests, chunks)
+    number = np.bincount(rows, minlength=len(requests))
+    total_ns = np.bincount(rows, weights=gaps_ns.astype(np.float64), minlength=len(requests))
+    mean_ns = np.divide(total_ns, number, where=number > 0, out=np.zeros(len(requests)))
+    return np.where(number > 0, np.rint(mean_ns).astype(np.int64), MISSING_NS)
+
+
+_OBJECTIVES = {
+    "ttft": lambda requests, _: ttft_ns(requests),
+    "tpot": lambda requests, _: tpot_ns(requests),
+    "e2el": lambda requests, _: e2el_ns(requests),
+    "itl": _mean_gap_ns,
+}
+
+SAMPLED: Mapping[str, str] = {
+    "ttft": "TTFT",
+    "ttft_sent": "TTFT from send",
+    "ttfo": "TTFO",
+    "headers": "headers",
+    "e2el": "call (e2e)",
+    "tpot": "TPOT",
+    "itl": "ITL",
+    "lateness": "lateness",
+}
+"""Metric ids and what a table calls them."""
+
+
+def samples(requests: Requests, chunks: Chunks) -> dict[str, Numbers]:
+    """Every metric of `SAMPLED` over the measured successes, in order of intended start, without the missing."""
+    mine: BoolArray = requests.measured & requests.success
+    ok = requests.select(mine)
+    ok = ok.select(in_intended_order(ok))
+    return {
+        "ttft": present(ttft_ns(ok)),
+        "ttft_sent": present(ttft_sent_ns(ok)),
+        "ttfo": present(ttfo_ns(ok)),
+        "headers": present(headers_ns(ok)),
+        "e2el": present(e2el_ns(ok)),
+        "tpot": present(tpot_ns(ok)),
+        "itl": itl_ns(ok, chunks)[1],
+        "lateness": present(lateness_ns(ok)),
+    }

@@ -1,0 +1,124 @@
+"""Percentiles, how many independent requests they rest on, and the weights that make layers add up to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from latprof.analysis.beta import beta_masses
+
+FloatArray = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+
+SHOWN = (0.50, 0.90, 0.99)
+"""The percentiles of every table."""
+
+TAIL_SHARE = 0.05
+"""The tail mean is the mean of the slowest 5 %."""
+
+MIN_BEYOND = 10.0
+"""A percentile is given only if so many independent requests lie beyond it: n_eff * min(p, 1 - p)."""
+
+# Independent requests estimate anything up to this by chance.
+_NO_INFLATION_BELOW = 1.3
+
+
+@lru_cache(maxsize=32)
+def hd_weights(n: int, p: float) -> FloatArray:
+    """Harrell-Davis weights of the sorted sample, shape (n,), sum 1, read-only: what Beta((n+1)p, (n+1)(1-p)) puts into [(i-1)/n, i/n]."""
+    weights = beta_masses(n, (n + 1) * p, (n + 1) * (1 - p))
+    weights.setflags(write=False)
+    return weights
+
+
+def hd_quantile(values: Numbers, p: float) -> float:
+    """The Harrell-Davis estimate of the ``p``-quantile (Harrell and Davis 1982); NaN for an empty sample."""
+    return float(np.sort(values) @ hd_weights(len(values), p)) if len(values) else np.nan
+
+
+def percentile(values: Numbers, p: float) -> float:
+    """The ``p``-quantile by linear interpolation between order statistics, as numpy and the peers print it; NaN for an empty sample."""
+    return float(np.quantile(values, p)) if len(values) else np.nan
+
+
+def tail_weights(n: int, share: float = TAIL_SHARE) -> FloatArray:
+    """Weights of the sorted sample that give the mean of its largest ``share`` (at least one value), shape (n,), sum 1."""
+    slowest = max(1, int(np.ceil(share * n - 1e-9)))
+    weights = np.zeros(n)
+    weights[n - slowest :] = 1.0 / slowest
+    return weights
+
+
+def tail_mean(values: Numbers, share: float = TAIL_SHARE) -> float:
+    """Mean of the largest ``share`` of ``values``; NaN for an empty sample."""
+    return float(np.sort(values) @ tail_weights(len(values), share)) if len(values) else np.nan
+
+
+def inflation(values: Numbers, p: float) -> float:
+    """How much more the share above the ``p``-quantile varies than for independent requests; ``values`` in order of intended start.
+
+    The integrated autocorrelation of the indicator, summed over Geyer's initial positive sequence (Geyer 1992, §3.3): pairs of lags as long
+    as they stay positive. 1 where the estimate is below 1.3, which independent requests reach by chance.
+    """
+    if len(values) < 4:
+        return 1.0
+    above = (values > np.quantile(values, p)).astype(np.float64)
+    pairs = _autocorrelation(above)
+    pairs = pairs[: len(pairs) // 2 * 2].reshape(-1, 2).sum(axis=1)
+    ended = np.flatnonzero(pairs <= 0)
+    total = 2.0 * pairs[: ended[0] if len(ended) else len(pairs)].sum() - 1.0
+    return float(total) if total >= _NO_INFLATION_BELOW else 1.0
+
+
+def _autocorrelation(values: FloatArray) -> FloatArray:
+    """Autocorrelation at lags 0, 1, ... n-1; at lag 0 only (and nothing beyond) for a constant series."""
+    n = len(values)
+    centred = values - values.mean()
+    if not centred.any():
+        return np.array([1.0, 0.0, 0.0, 0.0])
+    size = 1 << (2 * n - 1).bit_length()
+    spectrum = np.fft.rfft(centred, size)
+    covariance = np.fft.irfft(spectrum * np.conj(spectrum), size)[:n]
+    return np.asarray(covariance / covariance[0])
+
+
+def n_eff(values: Numbers, p: float) -> float:
+    """How many independent requests the ``p``-quantile of ``values`` (in order of intended start) rests on."""
+    return len(values) / inflation(values, p)
+
+
+def rests_on_enough(n_independent: float, p: float) -> bool:
+    """Whether a percentile is given, or refused for want of requests beyond it."""
+    return n_independent * min(p, 1 - p) >= MIN_BEYOND - 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """One metric over the requests that have it, in ns (or the metric's own unit); NaN where there are none.
+
+    ``percentiles`` are linearly interpolated; ``hd`` are Harrell-Davis quantiles, NaN where `rests_on_enough` refuses. Both in the order
+    of `SHOWN`, as is ``n_eff``.
+    """
+
+    n: int
+    mean: float
+    percentiles: tuple[float, ...]
+    hd: tuple[float, ...]
+    n_eff: tuple[float, ...]
+    tail_mean: float
+
+
+def distribution(values: Numbers) -> Distribution:
+    """Summarise ``values``, which are in order of intended start."""
+    independent = tuple(n_eff(values, p) for p in SHOWN)
+    return Distribution(
+        n=len(values),
+        mean=float(values.mean()) if len(values) else np.nan,
+        percentiles=tuple(percentile(values, p) for p in SHOWN),
+        hd=tuple(hd_quantile(values, p) if rests_on_enough(n, p) else np.nan for n, p in zip(independent, SHOWN, strict=True)),
+        n_eff=independent,
+        tail_mean=tail_mean(values),
+    )

@@ -1,0 +1,219 @@
+"""One answer as it comes in: headers and body bytes become stamps of the attempt and rows of the chunk log."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final
+
+from latprof.client.dialects.dialect import Dialect, Reading, Usage
+from latprof.client.redact import Redactor
+from latprof.client.sse import SseEvent, SseScanner
+from latprof.client.stamps import CHANNEL_CODES, Attempt, Channel, ChunkLog, ErrorClass
+from latprof.units import MISSING_NS
+
+_TIMING_HEADERS: Final = frozenset(
+    {
+        "server-timing",
+        "x-request-id",
+        "traceresponse",
+        "x-envoy-upstream-service-time",
+        "openai-processing-ms",
+        "llm_provider-server-timing",  # LiteLLM passes the upstream's headers on under this prefix
+        "llm_provider-x-request-id",
+        "llm_provider-x-envoy-upstream-service-time",
+        "llm_provider-openai-processing-ms",
+    }
+)
+_TIMING_PREFIXES: Final = (
+    "x-litellm-response-duration",
+    "x-litellm-overhead",
+    "x-litellm-callback",
+    "x-litellm-timing",
+    "x-haproxy-",
+    "x-kong-",
+    "llm_provider-x-haproxy-",
+)
+# A prefix lets nothing through that a plug-in may have named like a secret or a limit.
+_NEVER: Final = ("key", "auth", "cookie", "token", "secret", "limit")
+
+# Bytes of a body kept for an error text: enough for any error document's first lines.
+_KEPT_BODY_BYTES = 4096
+
+_BY_STATUS: Final = {
+    401: ErrorClass.AUTH,
+    403: ErrorClass.AUTH,
+    404: ErrorClass.NOT_FOUND,
+    429: ErrorClass.RATE_LIMITED,
+}
+
+
+class Ending(Enum):
+    """How an exchange ended on the wire."""
+
+    COMPLETE = auto()  # the whole message, by its own framing
+    SILENT = auto()  # closed before a single byte of a response
+    CUT = auto()  # closed in mid-message
+    BAD_HTTP = auto()  # not HTTP/1.x
+
+
+class Answer:
+    """Takes one response in; every method is called from the read that brought the bytes, with that read's stamp.
+
+    The first thing that went wrong is the attempt's error; what comes after it is still stamped.
+    """
+
+    def __init__(self, attempt: Attempt, chunks: ChunkLog, dialect: Dialect, redact: Redactor) -> None:
+        self.attempt = attempt
+        self._chunks = chunks
+        self._read = dialect.read
+        self._redact = redact
+        self._scanner = SseScanner()
+        self._events = 0
+        self._finished = False
+        self._done_ns = MISSING_NS
+        self._usage: Usage | None = None
+        self._is_event_stream = False
+        self._kept = bytearray()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the stream's end mark came, whatever the connection does next."""
+        return self._done_ns != MISSING_NS
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header or trailer line, as it stands."""
+        key = name.decode("latin-1")
+        lower = key.lower()
+        if lower == "content-type":
+            self._is_event_stream = value.lower().startswith(b"text/event-stream")
+        elif _is_timing(lower):
+            self.attempt.timing_headers.append((key, self._redact(value.decode("latin-1"))))
+        elif lower == "location":
+            self._kept += b"redirected to " + value + b" "
+
+    def on_headers(self, status: int, at_ns: int) -> None:
+        """The headers are complete."""
+        self.attempt.status = status
+        self.attempt.headers_ns = at_ns
+
+    def on_body(self, data: bytes, at_ns: int, previous_ns: int) -> None:
+        """Body bytes of the read at ``at_ns``; the read before it (or the end of the request) was at ``previous_ns``."""
+        attempt = self.attempt
+        if attempt.first_byte_ns == MISSING_NS:
+            attempt.first_byte_ns = at_ns
+        if not self._events and len(self._kept) < _KEPT_BODY_BYTES:
+            self._kept += data[:_KEPT_BODY_BYTES]
+        if not _is_success(attempt.status):
+            return
+        for event in self._scanner.feed(data):
+            self._on_event(event, at_ns, previous_ns)
+
+    def _on_event(self, event: SseEvent, at_ns: int, previous_ns: int) -> None:
+        attempt = self.attempt
+        self._events += 1
+        reading = self._read(event)
+        channel = reading.channel
+        self._chunks.append(attempt.request, at_ns, event.size, CHANNEL_CODES[channel])
+        if attempt.first_event_ns == MISSING_NS:
+            attempt.first_event_ns = at_ns
+        if channel is not Channel.NONE:
+            if attempt.first_token_ns == MISSING_NS:
+                attempt.first_token_ns = at_ns
+                attempt.before_first_token_ns = previous_ns
+                attempt.first_channel = channel
+            if reading.answers and attempt.first_answer_ns == MISSING_NS:
+                attempt.first_answer_ns = at_ns
+            attempt.last_token_ns = at_ns
+            attempt.token_chunks += 1
+        self._note(reading, at_ns)
+
+    def _note(self, reading: Reading, at_ns: int) -> None:
+        """What an event says beside tokens."""
+        attempt = self.attempt
+        if reading.usage is not None:
+            self._usage = reading.usage  # some servers tell it in every chunk: the last one is the whole
+        if reading.body_timings:
+            attempt.body_timings = self._redact(reading.body_timings)
+        if reading.response_id and not attempt.response_id:
+            attempt.response_id = self._redact.excerpt(reading.response_id)
+        self._finished = self._finished or reading.finished
+        if reading.done and not self.is_done:
+            self._done_ns = at_ns
+        if reading.error:
+            self.fail(ErrorClass.ERROR_EVENT, reading.error)
+        elif reading.malformed:
+            self.fail(ErrorClass.MALFORMED, f"an event that is not a JSON object: {reading.malformed}")
+
+    def fail(self, error_class: ErrorClass, text: str) -> None:
+        """Note what went wrong, unless something did before."""
+        if self.attempt.error_class == ErrorClass.NONE:
+            self.attempt.error_class = error_class
+            self.attempt.error_text = self._redact.excerpt(text)
+
+    def end(self, ending: Ending, at_ns: int, text: str = "") -> None:
+        """The exchange is over: classify it, count the tokens, stamp the end."""
+        self.attempt.end_ns = at_ns
+        if ending is Ending.SILENT:
+            self.fail(ErrorClass.DISCONNECTED, f"the peer closed the connection before it answered {text}".rstrip())
+        elif ending is Ending.BAD_HTTP:
+            self.fail(ErrorClass.MALFORMED, f"not an HTTP/1.x response: {text}")
+        elif self.attempt.status == MISSING_NS:
+            self.fail(ErrorClass.DISCONNECTED, f"the peer closed the connection inside the response headers {text}".rstrip())
+        elif not _is_success(self.attempt.status):
+            self._fail_by_status()
+        else:
+            self._end_stream(ending, at_ns, text)
+        self._count_tokens()
+
+    def give_up(self, error_class: ErrorClass, text: str, at_ns: int) -> None:
+        """The client ended it. A stream whose end mark came is whole, even where the server never ended the message."""
+        self.attempt.end_ns = self._done_ns if self.is_done else at_ns
+        if not self.is_done:
+            self.fail(error_class, text)
+        self._count_tokens()
+
+    def _fail_by_status(self) -> None:
+        status = self.attempt.status
+        other = ErrorClass.SERVER if status >= 500 else ErrorClass.BAD_REQUEST
+        self.fail(_BY_STATUS.get(status, other), self._kept.decode("utf-8", "replace") or f"HTTP {status} without a body")
+
+    def _end_stream(self, ending: Ending, at_ns: int, text: str) -> None:
+        rest = self._scanner.finish()
+        if rest is not None and self._read(rest).done:
+            self._on_event(rest, at_ns, at_ns)
+        elif rest is not None and not self.is_done:
+            self.fail(ErrorClass.TRUNCATED, f"the stream was cut in mid-event, after {self._events} events {text}".rstrip())
+        if not self._events and not self._is_event_stream:
+            self._not_sse()
+        elif not self.is_done and (ending is Ending.CUT or not self._finished):
+            self.fail(ErrorClass.TRUNCATED, f"the stream ended without its end mark, after {self._events} events {text}".rstrip())
+        elif self.attempt.first_token_ns == MISSING_NS:
+            self.fail(ErrorClass.NO_TOKENS, f"the stream was complete, but none of its {self._events} events bore a token")
+
+    def _not_sse(self) -> None:
+        # It outranks a "cut" event: a document that is not a stream cannot be cut in mid-event.
+        self.attempt.error_class = ErrorClass.NONE
+        self.fail(ErrorClass.NOT_SSE, f"wanted an event stream, got: {self._kept.decode('utf-8', 'replace') or 'an empty body'}")
+
+    def _count_tokens(self) -> None:
+        attempt, usage = self.attempt, self._usage
+        if usage is not None:
+            attempt.prompt_tokens = usage.prompt_tokens
+            attempt.reasoning_tokens = usage.reasoning_tokens
+            attempt.cached_tokens = usage.cached_tokens
+            attempt.output_tokens = usage.output_tokens
+        if attempt.output_tokens != MISSING_NS:
+            attempt.tokens_source = "usage"
+        elif attempt.token_chunks:
+            attempt.output_tokens = attempt.token_chunks
+            attempt.tokens_source = "chunks"
+
+
+def _is_success(status: int) -> bool:
+    return 200 <= status < 300
+
+
+def _is_timing(name: str) -> bool:
+    if name in _TIMING_HEADERS:
+        return True
+    return name.startswith(_TIMING_PREFIXES) and not any(part in name for part in _NEVER)

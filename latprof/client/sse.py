@@ -1,0 +1,93 @@
+"""Server-sent events, read from bytes as they come: any split, LF or CRLF, comments, several data lines, a byte order mark.
+
+Pure, and never raises: what is not an event stream yields no events. (A lone CR as a line end, which the standard also allows, is not
+taken for one: no serving stack sends it, and it would make the end of a line that a read cut after CR undecidable.)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class SseEvent(NamedTuple):
+    """One event: its data lines joined by LF, its name (empty for the default), and the bytes it took on the wire."""
+
+    data: bytes
+    name: bytes
+    size: int
+
+
+class SseScanner:
+    """Finds the events in a stream of bytes; keeps what belongs to one not yet complete."""
+
+    def __init__(self) -> None:
+        # Pieces of a line whose end has not come: joined once, so that a long line in many reads costs linear time.
+        self._pieces: list[bytes] = []
+        self._data: list[bytes] = []
+        self._name = b""
+        self._size = 0
+        self._at_start = True
+
+    def feed(self, data: bytes) -> list[SseEvent]:
+        """The events that ``data`` completes."""
+        events: list[SseEvent] = []
+        if b"\n" not in data:
+            self._pieces.append(data)
+            return events
+        if self._pieces:
+            self._pieces.append(data)
+            data = b"".join(self._pieces)
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        self._pieces = [rest] if rest else []
+        if self._at_start:
+            lines[0] = self._without_bom(lines[0])
+        for line in lines:
+            self._size += len(line) + 1
+            bare = line[:-1] if line.endswith(b"\r") else line
+            if bare:
+                self._field(bare)
+            else:
+                self._end_event(events)
+        return events
+
+    def finish(self) -> SseEvent | None:
+        """What the end of the stream left unfinished: an event without its empty line, or None.
+
+        The standard drops it. The caller decides: some servers close right after ``data: [DONE]``, and anything else was cut.
+        """
+        line = b"".join(self._pieces)
+        self._pieces = []
+        self._size += len(line)
+        if self._at_start:
+            line = self._without_bom(line)
+        self._field(line.rstrip(b"\r"))
+        events: list[SseEvent] = []
+        self._end_event(events)
+        return events[0] if events else None
+
+    def _without_bom(self, line: bytes) -> bytes:
+        self._at_start = False
+        if not line.startswith(_BOM):
+            return line
+        self._size += len(_BOM)
+        return line[len(_BOM) :]
+
+    def _field(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        if value.startswith(b" "):
+            value = value[1:]
+        if name == b"data":
+            self._data.append(value)
+        elif name == b"event":
+            self._name = value
+
+    def _end_event(self, events: list[SseEvent]) -> None:
+        if self._data:
+            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+            events.append(SseEvent(data, self._name, self._size))
+            self._data = []
+        self._name = b""
+        self._size = 0

@@ -1,0 +1,223 @@
+"""Observations on disk: Arrow streams while the run goes, Parquet afterwards, and the way from one to the other.
+
+    requests.arrows            finished attempts, batch after batch           \
+    requests.inflight.arrows   attempts not finished, replaced each time      /  -> requests.parquet
+    chunks.arrows              chunks, batch after batch                         -> chunks.parquet
+
+A Parquet file gets its name only when it is whole, and the streams go only after both are there: at every instant one of the two can be
+read, and where both exist they say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from latprof.client.stamps import ErrorClass
+from latprof.errors import ConfigError, UsageError
+from latprof.observations.columns import CHUNKS_SCHEMA, REQUESTS_SCHEMA
+from latprof.units import MISSING_NS
+
+REQUESTS_STREAM = "requests.arrows"
+IN_FLIGHT_STREAM = "requests.inflight.arrows"
+CHUNKS_STREAM = "chunks.arrows"
+REQUESTS_PARQUET = "requests.parquet"
+CHUNKS_PARQUET = "chunks.parquet"
+
+# 32 MB of chunks in memory while they are compacted, and enough rows for the encodings to pay.
+_ROWS_PER_GROUP = 1 << 20
+# What a stream that was closed ends with: a message of length 0.
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+# Set in the schema metadata of a Parquet file made from a stream that was not closed, so that compaction does not hide it.
+_CUT = {b"latprof.cut": b"yes"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A table as read back; ``whole`` is False when the process that wrote it did not get to the end."""
+
+    table: pa.Table
+    whole: bool
+
+
+def read_requests(folder: Path) -> Stored:
+    """Every attempt once, by (request, attempt): its final row, or its last snapshot as `ErrorClass.UNFINISHED`.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    if (folder / REQUESTS_PARQUET).exists():
+        return _read_parquet(folder / REQUESTS_PARQUET, REQUESTS_SCHEMA)
+    # The snapshots first, so that a final row, where there is one, is the last of its attempt.
+    parts = [batch for name in (IN_FLIGHT_STREAM, REQUESTS_STREAM) for batch in batches(folder / name, REQUESTS_SCHEMA)]
+    table = _last_of_each(pa.Table.from_batches(parts, REQUESTS_SCHEMA))
+    return Stored(_unfinished_named(table), is_whole(folder / REQUESTS_STREAM))
+
+
+def read_chunks(folder: Path) -> Stored:
+    """Every chunk in order of arrival.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    if (folder / CHUNKS_PARQUET).exists():
+        return _read_parquet(folder / CHUNKS_PARQUET, CHUNKS_SCHEMA)
+    path = folder / CHUNKS_STREAM
+    return Stored(pa.Table.from_batches(batches(path, CHUNKS_SCHEMA), CHUNKS_SCHEMA), is_whole(path))
+
+
+def batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The whole batches of a stream, up to where it ends or was cut off; none if there is no file.
+
+    Raises:
+        ConfigError: the stream was closed by its writer and yet does not read: it was damaged since.
+    """
+    if not path.exists():
+        return
+    with pa.OSFile(str(path), "rb") as source:
+        try:
+            for batch in pa.ipc.open_stream(source):
+                batch.validate(full=True)
+                yield from conform(pa.Table.from_batches([batch]), schema, path).to_batches()
+        except (pa.ArrowException, OSError) as error:
+            if is_whole(path):
+                raise _damaged(path, error) from None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the writer of a stream closed it: every message has its full length, and the last one is the end mark."""
+    try:
+        with pa.memory_map(str(path)) as source:
+            for _ in pa.ipc.MessageReader.open_stream(source):
+                pass
+            source.seek(source.size() - len(_END_OF_STREAM))
+            return bytes(source.read()) == _END_OF_STREAM
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def draft_of(path: Path) -> Path:
+    """Where a file is written before it takes its name; a kill can leave it behind, and nobody reads it."""
+    return path.with_name(f"{path.name}.draft")
+
+
+def has_requests(folder: Path) -> bool:
+    """Whether there is anything that `read_requests` could read."""
+    return any((folder / name).exists() for name in (REQUESTS_PARQUET, REQUESTS_STREAM))
+
+
+def has_chunks(folder: Path) -> bool:
+    """Whether there is anything that `read_chunks` could read."""
+    return any((folder / name).exists() for name in (CHUNKS_PARQUET, CHUNKS_STREAM))
+
+
+def compact(folder: Path) -> None:
+    """Turn the streams of a run into Parquet and remove them. Can be cut off anywhere and repeated; does nothing the second time.
+
+    Memory is bounded for chunks (one row group), and grows with the number of requests.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    try:
+        if (folder / REQUESTS_STREAM).exists() and not (folder / REQUESTS_PARQUET).exists():
+            stored = read_requests(folder)
+            _write_parquet(folder / REQUESTS_PARQUET, REQUESTS_SCHEMA, iter([stored.table]), whole=stored.whole)
+        path = folder / CHUNKS_STREAM
+        if path.exists() and not (folder / CHUNKS_PARQUET).exists():
+            _write_parquet(folder / CHUNKS_PARQUET, CHUNKS_SCHEMA, _row_groups(path), whole=is_whole(path))
+        for name in (IN_FLIGHT_STREAM, REQUESTS_STREAM, CHUNKS_STREAM):
+            (folder / name).unlink(missing_ok=True)
+            draft_of(folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot be compacted ({error.strerror or error}); nothing is lost: free some space and run latprof report {folder}"
+        ) from error
+
+
+def conform(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
+    """``table`` with exactly the columns of ``schema``: null where an older version had not written one, and without what a newer one adds."""
+    if table.schema.equals(schema):
+        return table
+    try:
+        columns = [
+            table[column.name].cast(column.type) if column.name in table.column_names else pa.nulls(table.num_rows, column.type)
+            for column in schema
+        ]
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ConfigError(f"{path}: has a column of another type than latprof writes ({error}); measure again") from None
+    return pa.table(columns, schema=schema)
+
+
+def _read_parquet(path: Path, schema: pa.Schema) -> Stored:
+    try:
+        table = pq.read_table(path, partitioning=None)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
+    return Stored(conform(table, schema, path), whole=not _CUT.keys() <= (table.schema.metadata or {}).keys())
+
+
+def _damaged(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"{path}: is damaged ({' '.join(str(error).split())}); wanted the file as latprof wrote it: copy the run folder again, or measure again"
+    )
+
+
+def _row_groups(path: Path) -> Iterator[pa.Table]:
+    """The chunk stream in tables of about `_ROWS_PER_GROUP` rows: a batch of half a second alone is too short to encode well."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches(path, CHUNKS_SCHEMA):
+        held.append(batch)
+        if sum(part.num_rows for part in held) >= _ROWS_PER_GROUP:
+            yield pa.Table.from_batches(held)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def _write_parquet(path: Path, schema: pa.Schema, tables: Iterator[pa.Table], *, whole: bool) -> None:
+    ints = [column.name for column in schema if column.type == pa.int64()]
+    draft = draft_of(path)
+    with pq.ParquetWriter(
+        draft,
+        schema if whole else schema.with_metadata(_CUT),
+        compression="zstd",
+        # Stamps come nearly in order and counts are small: differences of a few bits where plain int64 takes eight bytes.
+        column_encoding=dict.fromkeys(ints, "DELTA_BINARY_PACKED"),
+        use_dictionary=[path for column in schema if column.name not in ints for path in _leaf_paths(column)],
+    ) as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
+    draft.replace(path)
+
+
+def _leaf_paths(column: pa.Field) -> list[str]:
+    """A column's leaves as Parquet names them."""
+    if not pa.types.is_list(column.type):
+        return [column.name]
+    return [f"{column.name}.list.element.{part.name}" for part in column.type.value_type]
+
+
+def _last_of_each(table: pa.Table) -> pa.Table:
+    """One row per (request, attempt), the last one written; sorted by them."""
+    request, attempt = (table[name].fill_null(MISSING_NS).to_numpy() for name in ("request", "attempt"))
+    order = np.lexsort((attempt, request))  # stable: rows of one attempt stay in the order they were written
+    request, attempt = request[order], attempt[order]
+    is_last = np.ones(len(order), np.bool_)
+    is_last[:-1] = (request[1:] != request[:-1]) | (attempt[1:] != attempt[:-1])
+    return table.take(order[is_last])
+
+
+def _unfinished_named(table: pa.Table) -> pa.Table:
+    """Rows without an end and without a reason for it were in flight when the process died."""
+    index = table.schema.get_field_index("error_class")
+    unfinished = pc.and_(pc.is_null(table["end_ns"]), pc.equal(table["error_class"], ErrorClass.NONE.value))
+    named = pc.if_else(unfinished, ErrorClass.UNFINISHED.value, table["error_class"])
+    return table.set_column(index, table.schema.field(index), named)

@@ -1,0 +1,51 @@
+"""The router: picks the replica, has the prompt computed by the prefill pool, then streams from the decode pool."""
+
+from __future__ import annotations
+
+import time
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from latprof.stub.live import Hop, LiveStation, Visit
+from latprof.stub.models.stages import HOLD, layer_of
+from latprof.stub.relay import client_of, relay
+from latprof.stub.serving import Routes, error_body
+
+
+def routes(hop: Hop) -> Routes:
+    """The router's one call."""
+    station = LiveStation(hop, layer_of(hop.stub, "router", "router"))
+    back = relay(hop, layer_of(hop.stub, "router", HOLD))
+    client = client_of(hop)
+
+    async def route(request: web.BaseRequest) -> web.StreamResponse:
+        visit = hop.visit(request.headers, "POST /route")
+        _, body = await station.serve(visit, visit.start_ns, request.read)
+        response = web.StreamResponse(headers={"Server-Timing": visit.timings(), "Content-Type": "application/jsonlines"})
+        # Accepted: the headers go now, long before the first token, as an engine's streaming response sends them.
+        await response.prepare(request)
+        try:
+            closing = await generate(visit, body, response)
+        except aiohttp.ClientError as error:
+            closing = error_body(502, f"an engine pool failed: {error!r}")
+        await response.write(orjson.dumps(closing, option=orjson.OPT_APPEND_NEWLINE))
+        visit.end(200, time.monotonic_ns())
+        await response.write_eof()
+        return response
+
+    async def generate(visit: Visit, body: bytes, response: web.StreamResponse) -> dict[str, object]:
+        asked = orjson.loads(body)
+        leg, headers = visit.leg("prefill", time.monotonic_ns())
+        async with client.post(f"{hop.upstream['prefill']}/prefill", data=body, headers=headers) as prefilled:
+            cached_tokens = orjson.loads(await prefilled.read())["cached_tokens"]
+        leg.end_ns = time.monotonic_ns()
+        leg, headers = visit.leg("decode", leg.end_ns)
+        wanted = orjson.dumps({"tokens": asked["tokens"]})
+        async with client.post(f"{hop.upstream['decode']}/decode", data=wanted, headers=headers) as decoding:
+            closing = await back.tokens(visit, leg, decoding.content, lambda lines: response.write(b"\n".join(lines) + b"\n"))
+        leg.end_ns = time.monotonic_ns()
+        return closing if "error" in closing else {"cached_tokens": cached_tokens}
+
+    return {("POST", "/route"): route}
