@@ -323,12 +323,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return written
 
 
+_FILES = (("workload", "trace"), ("workload", "tokenizer"), ("target", "ca_file"))
+
+
 def _with_paths_from(config: Config, path: Path | None) -> Config:
-    """Relative file names in a configuration are relative to the file that names them."""
-    trace = config.workload.trace
-    if path is None or trace is None or trace.is_absolute() or trace.exists():
-        return config
-    return config.model_copy(update={"workload": config.workload.model_copy(update={"trace": path.parent / trace})})
+    """Relative file names in a configuration are relative to the file that names them (or to here, when they exist here)."""
+    for section_name, key in _FILES if path is not None else ():
+        section = getattr(config, section_name)
+        named = getattr(section, key)
+        if path is not None and named is not None and not named.is_absolute() and not named.exists():
+            config = config.model_copy(update={section_name: section.model_copy(update={key: path.parent / named})})
+    return config
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,11 +110,13 @@ def report_of(folder: Path) -> Report:
 
 def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quiet: bool) -> Exit:
     """``latprof run``."""
-    from latprof.schedule.build import build_plan, plan_size
+    from latprof.observations.scrub import scrub_url
+    from latprof.schedule.build import build_plan
+    from latprof.schedule.size import plan_size
 
     if dry_run or _is_far(config):
-        plan = build_plan(config)
-        sys.stderr.write(f"{plan_size(plan).sentence(config.target.url or 'the stack in a box')}\n")
+        where = scrub_url(config.target.url) if config.target.url else "the stack in a box"
+        sys.stderr.write(f"{plan_size(build_plan(config)).sentence(where)}\n")
         if dry_run:
             return Exit.DONE
     outcome = run(config, quiet=quiet)
@@ -322,7 +324,7 @@ def _first_meta(session: _Session) -> dict[str, Any]:
         "anchor": dataclasses.asdict(session.anchor),
         "host": host_facts(),
         "arrival_model": arrival_model(measured),
-        "planned": {phase.name: len(phase.planned) for phase in session.plan.phases},
+        "planned": {phase.name: phase.planned_sessions for phase in session.plan.phases},
         "planned_rate_per_s": _planned_rate(measured),
         "phases": [],
     }
@@ -341,8 +343,10 @@ def _planned_rate(phase: Phase) -> float | None:
     """The rate of this very schedule, which for random arrivals is not the rate asked for."""
     if phase.loop == "closed" or len(phase.planned) < 2:
         return None
-    last_ns = phase.planned[-1].offset_ns
-    return (len(phase.planned) - 1) / (last_ns / NS_PER_S) if last_ns else None
+    first_ns, last_ns = phase.planned[0].offset_ns, phase.planned[-1].offset_ns
+    if first_ns is None or last_ns is None or last_ns <= first_ns:
+        return None
+    return (len(phase.planned) - 1) / ((last_ns - first_ns) / NS_PER_S)
 
 
 def _phase_meta(phase: Phase, driven: Driven) -> dict[str, Any]:

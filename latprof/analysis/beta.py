@@ -1,4 +1,4 @@
-"""The beta law in numpy: what Harrell–Davis weights are made of, without scipy at run time."""
+"""The beta law in numpy: what Harrell-Davis weights are made of, without scipy at run time."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _log_density(x: FloatArray, a: float, b: float, mean_a: float, mean_b: float
 
 
 def _stirling_rest(z: float) -> float:
-    """log Γ(z) minus Stirling's (z - 1/2) log z - z + log(2π)/2."""
+    """What Stirling's (z - 1/2) log z - z + log(2π)/2 leaves of log Γ(z)."""
     if z < _STIRLING_FROM:
         return math.lgamma(z) - ((z - 0.5) * math.log(z) - z + 0.5 * math.log(2 * math.pi))
     square = z * z

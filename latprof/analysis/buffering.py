@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -149,7 +150,7 @@ def _holder(client: ClientView, hops: Sequence[HopView], row: int, made_ns: int)
 def _gaps(line: Sequence[int]) -> list[tuple[int, int, int]]:
     """(outer point, inner point, time between) for neighbouring known points."""
     told = [index for index, stamp_ns in enumerate(line) if stamp_ns != MISSING_NS]
-    return [(outer, inner, line[outer] - line[inner]) for outer, inner in zip(told, told[1:], strict=False)]
+    return [(outer, inner, line[outer] - line[inner]) for outer, inner in pairwise(told)]
 
 
 def _between(hops: Sequence[HopView], outer: int, inner: int) -> list[str]:

@@ -71,7 +71,7 @@ class Facts:
     spans: int = 0
     span_coverage: float = UNKNOWN  # of the requests, with any span
     other_spans: int = 0
-    late_spans: int = 0
+    missing_by_service: Mapping[str, int] = field(default_factory=dict)  # requests a service has not told of
     rejected: Mapping[str, int] = field(default_factory=dict)
     span_write_error: str = ""
     ports_taken: tuple[str, ...] = ()
@@ -82,17 +82,18 @@ class Facts:
     conflicts: Mapping[str, int] = field(default_factory=dict)  # layer -> requests
     buffering: Buffering | None = None
     # the stack in a box
-    stub: bool = False
     stages: tuple[StageFacts, ...] = ()
-    stages_died: tuple[str, ...] = ()
+    stages_died: str = ""
 
 
 def no_success(facts: Facts) -> Doubt | None:
     """Nothing to measure."""
-    if facts.ok or facts.partial or facts.interrupted:
+    if facts.ok:
         return None
     what = f"not one of {facts.failed} requests succeeded ({_listed(facts.errors)})" if facts.failed else "no request was made"
-    return Doubt("no_success", "fatal", what, "try one request by hand with the same URL, model and key; `latprof run` prints each error once")
+    return Doubt(
+        "no_success", "fatal", what, "try one request by hand with the same URL, model and key; `latprof run` prints each error once"
+    )
 
 
 def failures(facts: Facts) -> Doubt | None:
@@ -155,7 +156,9 @@ def small_sample(facts: Facts) -> Doubt | None:
     if not facts.refused:
         return None
     held = f", worth 1/{facts.p99_inflation:.1f} as many independent ones" if facts.p99_inflation > 1 else ""
-    text = f"{facts.requests_with_layers} requests{held} are too few for {_and(facts.refused)}; the mean of the slowest 5 % is shown instead"
+    text = (
+        f"{facts.requests_with_layers} requests{held} are too few for {_and(facts.refused)}; the mean of the slowest 5 % is shown instead"
+    )
     return Doubt("small_sample", "warning", text, "run longer (p99 needs 1 000 independent requests), or at a lower rate")
 
 
@@ -164,9 +167,12 @@ def drifted(facts: Facts) -> Doubt | None:
     change = facts.second_half_p50_ns / facts.first_half_p50_ns - 1 if facts.first_half_p50_ns else UNKNOWN
     if not (abs(facts.halves_apart) > 3 and abs(change) > 0.05):
         return None
-    text = f"no steady state: TTFT p50 went from {_ms(facts.first_half_p50_ns)} in the first half to {_ms(facts.second_half_p50_ns)} in the second"
-    cause = "a queue that grows: lower the rate" if change > 0 else "a cold start: lengthen load.warmup"
-    return Doubt("drift", "warning", f"{text}; likely {cause.split(':')[0]}", f"{cause.split(': ')[1]}, or run longer")
+    if change > 0:
+        cause, remedy = "a queue that grows", "lower the rate, or run longer"
+    else:
+        cause, remedy = "a cold start", "lengthen load.warmup, or run longer"
+    halves = f"from {_ms(facts.first_half_p50_ns)} in the first half to {_ms(facts.second_half_p50_ns)} in the second"
+    return Doubt("drift", "warning", f"no steady state: TTFT p50 went {halves}; likely {cause}", remedy)
 
 
 def partial(facts: Facts) -> Doubt | None:
@@ -188,7 +194,10 @@ def stream_options(facts: Facts) -> Doubt | None:
     if not facts.stream_options_dropped:
         return None
     return Doubt(
-        "stream_options", "note", "the server refuses stream_options; they were left out", "none needed; usage may be missing from the answers"
+        "stream_options",
+        "note",
+        "the server refuses stream_options; they were left out",
+        "none needed; usage may be missing from the answers",
     )
 
 
@@ -197,15 +206,19 @@ def token_counts(facts: Facts) -> Doubt | None:
     if not facts.tokens_not_from_usage or not facts.ok:
         return None
     text = f"output tokens of {facts.tokens_not_from_usage} of {facts.ok} answers are not from usage but counted by chunks or a tokenizer"
-    return Doubt("token_counts", "warning", text, "read TPOT and tokens/s with care, or let the server send usage (stream_options.include_usage)")
+    return Doubt(
+        "token_counts", "warning", text, "read TPOT and tokens/s with care, or let the server send usage (stream_options.include_usage)"
+    )
 
 
 def port_taken(facts: Facts) -> Doubt | None:
     """The run went on without these spans."""
     if not facts.ports_taken:
         return None
-    text = f"could not listen for spans: {_and(facts.ports_taken)}; spans sent there did not come here"
-    return Doubt("otlp_port", "warning", text, "stop what holds the port, or choose others with --otlp-grpc-port and --otlp-http-port (0: any free)")
+    text = f"could not listen for spans: {'; '.join(facts.ports_taken)}"
+    return Doubt(
+        "otlp_port", "warning", text, "stop what holds the port, or choose others with --otlp-grpc-port and --otlp-http-port (0: any free)"
+    )
 
 
 def span_coverage(facts: Facts) -> Doubt | None:
@@ -214,12 +227,16 @@ def span_coverage(facts: Facts) -> Doubt | None:
         if not facts.ok:
             return None
         text = "no spans came in: everything behind the address is one layer"
-        remedy = "let the stack export OTLP to this machine (OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4318) and honour the traceparent header"
+        remedy = (
+            "let the stack export OTLP to this machine (OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4318) and honour the traceparent header"
+        )
         return Doubt("no_spans", "note", text, remedy)
     if not facts.span_coverage < 0.95:
         return None
     text = f"only {_percent(facts.span_coverage)} of the requests have spans; the others count as one block"
-    return Doubt("span_coverage", "warning", text, "set the sampler of every hop to follow its parent (parentbased_always_on), or raise spans.grace")
+    return Doubt(
+        "span_coverage", "warning", text, "set the sampler of every hop to follow its parent (parentbased_always_on), or raise spans.grace"
+    )
 
 
 def spans_lost(facts: Facts) -> Doubt | None:
@@ -233,12 +250,14 @@ def spans_lost(facts: Facts) -> Doubt | None:
     return Doubt("spans_lost", "warning", text, "see that the hops send OTLP in batches below 20 MiB")
 
 
-def spans_late(facts: Facts) -> Doubt | None:
-    """Spans that came while the receiver was already waiting are in; a hint at slow exporters."""
-    if facts.spans == 0 or not facts.late_spans > 0.5 * facts.spans:
+def spans_missing(facts: Facts) -> Doubt | None:
+    """A hop that tells of most requests but not of all."""
+    missing = {service: number for service, number in facts.missing_by_service.items() if number}
+    if not missing or not facts.spans:
         return None
-    text = f"{facts.late_spans} of {facts.spans} spans came after the load was over"
-    return Doubt("spans_late", "note", text, "shorten the hops' batch delay (OTEL_BSP_SCHEDULE_DELAY) so that none is missed")
+    level: Level = "warning" if max(missing.values()) > 0.05 * facts.ok else "note"
+    text = f"when the wait was over, requests without spans of a hop that serves: {_listed(missing)}"
+    return Doubt("spans_missing", level, text, "raise spans.grace above the hops' batch delay (5 s by default), or look for sampling")
 
 
 def spans_of_others(facts: Facts) -> Doubt | None:
@@ -270,7 +289,9 @@ def clock_skew(facts: Facts) -> Doubt | None:
     if not facts.clocks_corrected:
         return None
     offsets = ", ".join(f"{clock} {ms(offset_ns):+.2f} ms" for clock, offset_ns in facts.clocks_corrected.items())
-    return Doubt("clock_skew", "note", f"clocks differ and were corrected: {offsets}", "none needed; durations inside a hop are not touched")
+    return Doubt(
+        "clock_skew", "note", f"clocks differ and were corrected: {offsets}", "none needed; durations inside a hop are not touched"
+    )
 
 
 def conflicts(facts: Facts) -> Doubt | None:
@@ -289,14 +310,16 @@ def buffering(facts: Facts) -> Doubt | None:
         return None
     kept = f" for {_ms(found.held_ns)}" if found.held_ns > 0 else ""
     text = f"{found.hop} holds streams{kept} and lets them go at once, in {_percent(found.share)} of the answers long enough to tell"
-    remedy = "switch response buffering off there: HAProxy `option http-no-delay`, nginx `proxy_buffering off`, no compression of event streams"
+    remedy = (
+        "switch response buffering off there: HAProxy `option http-no-delay`, nginx `proxy_buffering off`, no compression of event streams"
+    )
     return Doubt("buffering", "warning", text, remedy)
 
 
 def stub_bound(facts: Facts) -> Doubt | None:
     """The stack in a box could not hold what it was told to play."""
     if facts.stages_died:
-        return Doubt("stub_bound", "fatal", f"the stub's {_and(facts.stages_died)} ended during the run", "see its log in the run folder")
+        return Doubt("stub_bound", "fatal", f"the stub did not last: {facts.stages_died}", "run it again; report it if it stays")
     bound = [
         f"{stage.stage} ({_ms(stage.timer_error_p99_ns)} off at p99, {_percent(stage.cpu_share)} of a core)"
         for stage in facts.stages
@@ -329,7 +352,7 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     conflicts,
     token_counts,
     cap_held,
-    spans_late,
+    spans_missing,
     spans_of_others,
     stream_options,
 )

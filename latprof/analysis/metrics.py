@@ -60,7 +60,7 @@ def cap_wait_ns(requests: Requests) -> IntArray:
 def tokens_per_chunk(requests: Requests) -> FloatArray:
     """Output tokens over token-bearing chunks, shape (n,); NaN where one of them is not known or zero."""
     told = known(requests.output_tokens) & (requests.token_chunks > 0)
-    return np.divide(requests.output_tokens, requests.token_chunks, where=told, out=np.full(len(requests), np.nan))
+    return np.asarray(np.divide(requests.output_tokens, requests.token_chunks, where=told, out=np.full(len(requests), np.nan)))
 
 
 def tpot_ns(requests: Requests) -> IntArray:
@@ -174,7 +174,7 @@ def rate(requests: Requests) -> Rate:
 
 
 def _gaps(stamps_ns: IntArray) -> IntArray:
-    return np.diff(np.sort(present(stamps_ns)))
+    return np.asarray(np.diff(np.sort(present(stamps_ns))), np.int64)
 
 
 def _per_s(gaps_ns: IntArray) -> float:

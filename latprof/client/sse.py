@@ -47,7 +47,9 @@ class SseScanner:
         for line in lines:
             self._size += len(line) + 1
             bare = line[:-1] if line.endswith(b"\r") else line
-            if bare:
+            if bare.startswith(b"data: "):  # nearly every line: a shorter way to what `_field` does
+                self._data.append(bare[6:])
+            elif bare:
                 self._field(bare)
             else:
                 self._end_event(events)

@@ -10,6 +10,7 @@ read, and where both exist they say the same.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,12 +92,14 @@ def batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the writer of a stream closed it: every message has its full length, and the last one is the end mark."""
+    """Whether the writer of a stream closed it: message follows message, each of its full length, up to an end mark at the file's end."""
     try:
         with pa.memory_map(str(path)) as source:
             for _ in pa.ipc.MessageReader.open_stream(source):
                 pass
-            source.seek(source.size() - len(_END_OF_STREAM))
+            if source.tell() != source.size():
+                return False
+            source.seek(-len(_END_OF_STREAM), os.SEEK_END)
             return bytes(source.read()) == _END_OF_STREAM
     except (pa.ArrowException, OSError):
         return False

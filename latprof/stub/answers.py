@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from aiohttp import web
@@ -46,15 +46,14 @@ class Sender:
             events = await self._spoil(events)
         await self._response.write(events)
 
-    async def finish(self, closing: Mapping[str, Any], before_end: Callable[[], None]) -> web.StreamResponse:
-        """The engine has ended, with ``cached_tokens`` or with an ``error``. ``before_end`` runs just before the last byte."""
+    async def finish(self, closing: Mapping[str, Any]) -> web.StreamResponse:
+        """The engine has ended, with ``cached_tokens`` or with an ``error``."""
         if not self._asked.stream:
-            return await self._finish_whole(closing, before_end)
+            return await self._finish_whole(closing)
+        last = b""
         if not self._over:
-            end = error_event(dict(closing)) if "error" in closing else self._answer.finish(closing["cached_tokens"])
-            await self._response.write(b"".join((*self._held, end)))
-        before_end()
-        await self._response.write_eof()
+            last = error_event(dict(closing)) if "error" in closing else self._answer.finish(closing["cached_tokens"])
+        await self._response.write_eof(b"".join((*self._held, last)))
         return self._response
 
     async def _spoil(self, events: bytes) -> bytes:
@@ -67,7 +66,7 @@ class Sender:
         self._over = True
         return error_event(error_body(500, "planted: an error in mid-stream"))
 
-    async def _finish_whole(self, closing: Mapping[str, Any], before_end: Callable[[], None]) -> web.StreamResponse:
+    async def _finish_whole(self, closing: Mapping[str, Any]) -> web.StreamResponse:
         if "error" in closing:
             raise RefusedError(502, closing["error"]["message"])
         if self._fault == "error":
@@ -81,7 +80,7 @@ class Sender:
             await self._response.prepare(self._request)
             await self._response.write(body[: len(body) // 2])
             hang_up(self._request)
-        return await respond(self._request, 200, body, {**JSON, **self._headers}, before_end=before_end)
+        return await respond(self._request, 200, body, {**JSON, **self._headers})
 
 
 def hang_up(request: web.BaseRequest) -> NoReturn:

@@ -55,8 +55,10 @@ class Gateway:
             ended_ns, asked, prompt = await self._layers(visit, request)
             return await self._call(request, visit, asked, prompt, ended_ns, fault)
         except RefusedError as refused:
-            visit.end(refused.status, time.monotonic_ns())
-            return await respond(request, refused.status, refused.body(), JSON)
+            end_ns = time.monotonic_ns()
+            response = await respond(request, refused.status, refused.body(), JSON)
+            visit.end(refused.status, end_ns)
+            return response
         except ConnectionResetError:
             visit.end(499, time.monotonic_ns())
             raise
@@ -88,7 +90,9 @@ class Gateway:
             except aiohttp.ClientPayloadError as error:
                 closing = error_body(502, f"the router failed in mid-stream: {error!r}")
         leg.end_ns = time.monotonic_ns()
-        return await sender.finish(closing, lambda: visit.end(200, time.monotonic_ns()))
+        response = await sender.finish(closing)
+        visit.end(200, leg.end_ns)
+        return response
 
 
 async def _strike(request: web.BaseRequest, fault: Fault) -> None:

@@ -21,7 +21,7 @@ from latprof.stub.serving import JSON, Routes, respond
 
 _WORDS = (
     "the of and to in is that it was for on are as with at be this have from or one had by word but not what all were we when your can said"
-    " there use an each which she do how their if will up other about out many then them these so some her would make like him into time"
+    " there use an each which she do how their if will up other about out many then them these so some who would make like now into time"
 )
 PIECES = tuple(orjson.dumps(f" {word}") + b"\n" for word in _WORDS.split())
 """What the stack in a box says: one plain word per token, in a fixed order from a drawn beginning."""
@@ -49,8 +49,10 @@ def prefill_routes(hop: Hop) -> Routes:
         if following is not None:
             following.job.job.set_result(following)
         visit.layer("prefill", begun.started_ns, 0, ended_ns - begun.started_ns, begun.ends_ns - begun.started_ns)
-        response = orjson.dumps({"cached_tokens": cached_tokens})
-        return await respond(request, 200, response, JSON, before_end=lambda: visit.end(200, time.monotonic_ns()))
+        end_ns = time.monotonic_ns()  # before the write: the caller must not see the end before it is stamped
+        response = await respond(request, 200, orjson.dumps({"cached_tokens": cached_tokens}), JSON)
+        visit.end(200, end_ns)
+        return response
 
     return {("POST", "/prefill"): prefill}
 
@@ -136,8 +138,9 @@ def decode_routes(hop: Hop) -> Routes:
             await send(visit, response, stream, arrived_ns)
         finally:
             pool.leave(stream)
-        visit.end(200, time.monotonic_ns())
-        await response.write_eof()
+        end_ns = time.monotonic_ns()
+        await response.write_eof(b"{}\n")
+        visit.end(200, end_ns)
         return response
 
     async def send(visit: Visit, response: web.StreamResponse, stream: _Stream, arrived_ns: int) -> None:
@@ -151,6 +154,5 @@ def decode_routes(hop: Hop) -> Routes:
                 visit.layer("decode.first", arrived_ns, wait_ns, now_ns - token.admitted_ns, planned_ns, now_ns)
             await response.write(PIECES[(word + token.nth) % len(PIECES)])
             last = token.last
-        await response.write(b"{}\n")
 
     return {("POST", "/decode"): decode}

@@ -30,9 +30,9 @@ def routes(hop: Hop) -> Routes:
             closing = await generate(visit, body, response)
         except aiohttp.ClientError as error:
             closing = error_body(502, f"an engine pool failed: {error!r}")
-        await response.write(orjson.dumps(closing, option=orjson.OPT_APPEND_NEWLINE))
-        visit.end(200, time.monotonic_ns())
-        await response.write_eof()
+        end_ns = time.monotonic_ns()
+        await response.write_eof(orjson.dumps(closing, option=orjson.OPT_APPEND_NEWLINE))
+        visit.end(200, end_ns)
         return response
 
     async def generate(visit: Visit, body: bytes, response: web.StreamResponse) -> dict[str, object]:

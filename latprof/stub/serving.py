@@ -34,14 +34,10 @@ def error_body(status: int, message: str, param: str | None = None) -> dict[str,
     return {"error": {"message": message, "type": kind, "param": param, "code": None}}
 
 
-async def respond(
-    request: web.BaseRequest, status: int, body: bytes, headers: Mapping[str, str], *, before_end: Callable[[], None] | None = None
-) -> web.StreamResponse:
-    """Answer in one write. ``before_end`` runs just before it, for stamps that must not lie after the receiver's."""
+async def respond(request: web.BaseRequest, status: int, body: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
+    """Answer in one write, and have it out before the caller goes on to its records."""
     response = web.Response(status=status, body=body, headers=headers)
     await response.prepare(request)
-    if before_end is not None:
-        before_end()
     await response.write_eof()
     return response
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from latprof.config import Stage
 from latprof.units import NS_PER_S
 
-_SAMPLE = re.compile(r'^latprof_stub_(?P<name>[a-z_]+)\{(?P<labels>[^}]*)\} (?P<value>\S+)$', re.MULTILINE)
+_SAMPLE = re.compile(r"^latprof_stub_(?P<name>[a-z_]+)\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
 _WANTED = {
     ("process_cpu_seconds_total", ""): "cpu_ns",
     ("timer_error_seconds", 'quantile="0.5"'): "timer_error_p50_ns",

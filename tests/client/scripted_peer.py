@@ -86,7 +86,7 @@ async def scripted(*scripts: Script, tls: ssl.SSLContext | None = None, host: st
     async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer.connections += 1
         tasks.add(asyncio.current_task())
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while True:
                 request = await _read_request(reader)
                 script = scripts[min(len(peer.requests), len(scripts) - 1)]

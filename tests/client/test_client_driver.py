@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from scripted_peer import ANSWER, CHUNKED, RUN_ID, TWO, Do, chunk, client, plain, scripted
 
+from latprof.client.answer import Answer
 from latprof.client.driver import Counters, Driven, Rules, drive
 from latprof.client.health import HealthSampler, collector_off
+from latprof.client.http1 import ResponseReader
 from latprof.client.places import Places
 from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
 from latprof.client.transport import Ask, Transport
@@ -289,6 +291,18 @@ def test_places_are_handed_over_in_order() -> None:
         places.give_back()
 
     asyncio.run(run())
+
+
+async def test_nothing_is_left_to_the_collector_which_is_off_meanwhile() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with scripted(ANSWER, [Do.CLOSE], plain("500 Oops", b"trace"), ANSWER) as peer, client(peer.url) as transport:
+            await drive(open_loop(range(20)), transport, transport.encoder(), ChunkLog(), RULES)
+        left = [thing for thing in gc.get_objects() if isinstance(thing, ResponseReader | Answer | Attempt)]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 async def test_health_sees_a_blocked_loop_and_its_cpu() -> None:

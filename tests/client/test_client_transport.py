@@ -302,12 +302,8 @@ async def test_tls_to_a_plain_server_is_a_tls_failure() -> None:
 
 
 async def test_a_handshake_that_never_ends_times_out() -> None:
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    async with server, client(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", connect_timeout="50ms") as transport:
+    # The peer takes the client's hello for the beginning of a request, and waits for its end.
+    async with scripted([Do.HANG]) as peer, client(f"https://127.0.0.1:{peer.port}", connect_timeout="50ms") as transport:
         attempt = await send_one(transport)
     assert attempt.error_class == ErrorClass.TIMEOUT
     assert "no TLS handshake" in attempt.error_text

@@ -4,11 +4,6 @@ import asyncio
 import gzip
 import http.server
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,18 +13,15 @@ from typing import Any
 import aiohttp
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from stub_client import PROMPT, bring_up, chat, events, trace_id
 from tokenizers import Tokenizer
 
-from latprof.config import STAGES, Stub
-from latprof.errors import ConfigError, UsageError
-from latprof.stub.models.draws import Key
-from latprof.stub.models.faults import WARMUP_SESSION_BASE, answer_fault
-from latprof.stub.stack import RunningStub, StubStartError, start
+from latprof.config import STAGES
+from latprof.stub.stack import RunningStub
 
 pytestmark = pytest.mark.live
 
 MS = 1_000_000
-PROMPT = "the quick brown fox jumps over the lazy dog " * 40
 PLANTS = {"gateway.auth": "20ms", "gateway.tokenize": "15ms", "prefill": "30ms", "decode.first": "25ms", "proxy.hold": "10ms"}
 PATH = ["gateway.validate", "gateway.auth", "gateway.ratelimit", "gateway.safety", "gateway.render", "gateway.tokenize", "router"]
 LAYERS = [*PATH, "engine.queue", "prefill", "kv.transfer", "decode.first", "proxy.hold"]
@@ -87,10 +79,6 @@ def sink() -> Iterator[Sink]:
     sink.close()
 
 
-def bring_up(stub: dict[str, Any], tokenizer_file: Path, **more: Any) -> RunningStub:
-    return asyncio.run(start(Stub.model_validate(stub), tokenizer=tokenizer_file, **more))
-
-
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("truth")
@@ -101,29 +89,6 @@ def stack(sink: Sink, truth: Path, tokenizer_file: Path) -> Iterator[RunningStub
     running = bring_up({"plant": PLANTS}, tokenizer_file, otlp_http_endpoint=sink.url, truth=truth)
     yield running
     asyncio.run(running.stop())
-
-
-def trace_id(session: int) -> str:
-    return f"{session + 1:032x}"
-
-
-async def chat(url: str, session: int = 0, flags: str = "01", **body: Any) -> tuple[int, Any, bytes]:
-    """Status, headers and the whole body."""
-    headers = {"traceparent": f"00-{trace_id(session)}-00f067aa0ba902b7-{flags}", "tracestate": f"latprof={session}.0"}
-    asked = {"model": "any", "messages": [{"role": "user", "content": PROMPT}]} | body
-    timeout = aiohttp.ClientTimeout(total=10)
-    async with (
-        aiohttp.ClientSession(timeout=timeout) as client,
-        client.post(f"{url}/v1/chat/completions", json=asked, headers=headers) as answer,
-    ):
-        return answer.status, answer.headers, await answer.read()
-
-
-def events(body: bytes) -> list[Any]:
-    """The JSON of every event before the end mark, which must be there."""
-    *events, done, rest = body.split(b"\n\n")
-    assert (done, rest) == (b"data: [DONE]", b"")
-    return [json.loads(event.removeprefix(b"data: ")) for event in events]
 
 
 def truth_lines(folder: Path, trace: str, expected: int) -> list[dict[str, Any]]:
@@ -260,169 +225,3 @@ async def test_an_unsampled_trace_leaves_no_spans(stack: RunningStub, sink: Sink
     await chat(stack.url, 8, max_tokens=1)
     assert await asyncio.to_thread(sink.of_trace, trace_id(8), 20)
     assert sink.of_trace(trace_id(7), 0) == []
-
-
-KINDS = ("status", "truncate", "malformed", "error", "drop", "silent", "buffer")
-FAULTY = {
-    "plant": {"gateway.auth": "0ms"},
-    "faults": [{"kind": kind, "share": 0.3, "status": 429} for kind in KINDS] + [{"kind": "freeze", "stage": "router", "for": "400ms"}],
-}
-
-
-@pytest.fixture(scope="module")
-def faulty(tokenizer_file: Path) -> Iterator[RunningStub]:
-    running = bring_up(FAULTY, tokenizer_file)
-    yield running
-    asyncio.run(running.stop())
-
-
-def session_hit_by(kind: str | None) -> int:
-    """A session that the model says will be hit by this fault; as warm-up, so that nothing freezes."""
-    stub = Stub.model_validate(FAULTY)
-    for session in range(WARMUP_SESSION_BASE, WARMUP_SESSION_BASE + 1000):
-        fault = answer_fault(stub, Key(stub.seed, session, 0))
-        if (None if fault is None else fault.kind) == kind:
-            return session
-    raise AssertionError(kind)
-
-
-async def test_a_planted_status_has_a_body(faulty: RunningStub) -> None:
-    status, _, body = await chat(faulty.url, session_hit_by("status"), stream=True)
-    assert status == 429
-    assert json.loads(body)["error"]["type"] == "rate_limit_error"
-
-
-@pytest.mark.parametrize("stream", [True, False])
-async def test_a_truncated_answer_ends_in_the_middle(faulty: RunningStub, stream: bool) -> None:
-    with pytest.raises(aiohttp.ClientPayloadError):
-        await chat(faulty.url, session_hit_by("truncate"), stream=stream)
-
-
-@pytest.mark.parametrize("stream", [True, False])
-async def test_a_malformed_answer_does_not_parse(faulty: RunningStub, stream: bool) -> None:
-    status, _, body = await chat(faulty.url, session_hit_by("malformed"), stream=stream)
-    assert status == 200
-    with pytest.raises(json.JSONDecodeError):
-        _ = events(body) if stream else json.loads(body)
-
-
-async def test_an_error_event_comes_in_mid_stream(faulty: RunningStub) -> None:
-    _, _, body = await chat(faulty.url, session_hit_by("error"), stream=True)
-    *tokens, error = events(body)
-    assert len(tokens) == 8
-    assert error["error"]["type"] == "server_error"
-
-
-async def test_a_dropped_connection_has_no_headers(faulty: RunningStub) -> None:
-    with pytest.raises(aiohttp.ServerDisconnectedError):
-        await chat(faulty.url, session_hit_by("drop"), stream=True)
-
-
-async def test_a_silent_gateway_never_answers(faulty: RunningStub) -> None:
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(chat(faulty.url, session_hit_by("silent"), stream=True), 0.5)
-
-
-async def test_a_buffering_gateway_lets_everything_go_at_once(faulty: RunningStub) -> None:
-    asked = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
-    for kind, at_once in (("buffer", True), (None, False)):
-        headers = {"traceparent": f"00-{trace_id(9)}-00f067aa0ba902b7-01", "tracestate": f"latprof={session_hit_by(kind)}.0"}
-        async with (
-            aiohttp.ClientSession() as client,
-            client.post(f"{faulty.url}/v1/chat/completions", json=asked, headers=headers) as answer,
-        ):
-            first = await answer.content.readany()
-            assert (first.count(b"data: ") > 16) is at_once
-            assert len(events(first + await answer.read())) == 17
-
-
-async def test_a_frozen_stage_stands_still_once(faulty: RunningStub) -> None:
-    async def health_s() -> float:
-        begun = time.monotonic()
-        async with aiohttp.ClientSession() as client, client.get(f"{faulty.urls()['router']}/health") as answer:
-            assert answer.status == 200
-        return time.monotonic() - begun
-
-    stub = Stub.model_validate(FAULTY)
-    measured = next(session for session in range(1000) if answer_fault(stub, Key(stub.seed, session, 0)) is None)
-    took = []
-    for _ in range(2):
-        request = asyncio.create_task(chat(faulty.url, measured, stream=True, max_tokens=1))
-        await asyncio.sleep(0.1)
-        took.append(await health_s())
-        assert (await request)[0] == 200
-    assert took[0] > 0.15
-    assert took[1] < 0.15
-
-
-async def test_an_asked_for_port_is_used_and_a_taken_one_is_named(tokenizer_file: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(UsageError, match=rf"port {port} for the stub's router cannot be used"):
-            await start(Stub(), ports={"router": port}, tokenizer=tokenizer_file)
-    async with await start(Stub(), ports={"router": port}, tokenizer=tokenizer_file) as running:
-        assert running.ports["router"] == port
-        assert running.died() == ""
-    assert all(gone(pid) for pid in running.pids.values())
-    with socket.socket() as again:
-        again.bind(("127.0.0.1", port))
-
-
-async def test_what_keeps_the_stack_from_starting_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such file"):
-        await start(Stub(), tokenizer=tmp_path / "none.json")
-    broken = tmp_path / "tokenizer.json"
-    broken.write_text("{}")
-    with pytest.raises(StubStartError, match=r"the stub's gateway ended with 1:\n.*cannot be read as a tokenizer"):
-        await start(Stub(), tokenizer=broken)
-
-
-async def test_a_stage_that_dies_is_named(tokenizer_file: Path) -> None:
-    async with await start(Stub(), tokenizer=tokenizer_file) as running:
-        os.kill(running.pids["prefill"], signal.SIGKILL)
-        await asyncio.sleep(0.1)
-        assert running.died().startswith("prefill ended with -9")
-        status, _, body = await chat(running.url, 1, max_tokens=1)
-        assert status == 502
-        assert "engine pool failed" in json.loads(body)["error"]["message"]
-
-
-PARENT = """
-import asyncio, json, sys
-from pathlib import Path
-from latprof.config import Stub
-from latprof.stub.stack import start
-async def main():
-    running = await start(Stub(), "http://127.0.0.1:1", tokenizer=Path(sys.argv[1]))
-    print(json.dumps([dict(running.ports), dict(running.pids)]), flush=True)
-    await asyncio.sleep(60)
-asyncio.run(main())
-"""
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def test_children_outlive_neither_a_killed_parent_nor_keep_its_ports(tokenizer_file: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", PARENT, str(tokenizer_file)], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        ports, pids = json.loads(parent.stdout.readline())
-        assert not any(gone(pid) for pid in pids.values())
-        os.kill(pids["gateway"], signal.SIGINT)  # a Ctrl-C is the parent's business
-        time.sleep(0.1)
-        assert not gone(pids["gateway"])
-        parent.kill()
-    deadline = time.monotonic() + 10
-    while not all(gone(pid) for pid in pids.values()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert [name for name, pid in pids.items() if not gone(pid)] == []
-    for port in ports.values():
-        with socket.socket() as again:
-            again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            again.bind(("127.0.0.1", port))

@@ -7,7 +7,7 @@ The first answer token (TTFO) is the first of content or tool call: both are wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -42,20 +42,26 @@ def read(event: SseEvent) -> Reading:
     data = event.data
     if data == b"[DONE]":
         return _DONE
-    if not data.strip():
-        return _NOTHING  # some servers keep alive with an empty data line
     try:
         message = orjson.loads(data)
     except orjson.JSONDecodeError:
-        if event.name == b"error":
-            return Reading(error=data.decode("utf-8", "replace"))
-        # A mark with white space around it is still the mark; tested late, because it is rare.
-        return _DONE if data.strip() == b"[DONE]" else Reading(malformed=data.decode("utf-8", "replace"))
+        return _read_odd(event)
     if not isinstance(message, dict):
         return Reading(malformed=data.decode("utf-8", "replace"))
     if event.name == b"error" or message.get("error"):
         return Reading(error=_error_text(message))
     return _read_message(message)
+
+
+def _read_odd(event: SseEvent) -> Reading:
+    """An event that is not JSON."""
+    bare = event.data.strip()
+    if not bare:
+        return _NOTHING  # some servers keep alive with an empty data line
+    if bare == b"[DONE]":
+        return _DONE
+    text = event.data.decode("utf-8", "replace")
+    return Reading(error=text) if event.name == b"error" else Reading(malformed=text)
 
 
 OPENAI_CHAT = Dialect(name="openai-chat", endpoint="/chat/completions", encode=encode, read=read)
@@ -67,9 +73,9 @@ def _read_message(message: dict[str, Any]) -> Reading:
     for choice in _dicts(message.get("choices")):
         delta = choice.get("delta")
         if isinstance(delta, dict):
-            for channel in _channels(delta):
-                first = first or channel
-                answers = answers or channel is not Channel.REASONING
+            channel, answering = _tokens(delta)
+            first = channel if first is Channel.NONE else first
+            answers = answers or answering
         finished = finished or bool(choice.get("finish_reason"))
     usage = message.get("usage")
     response_id = message.get("id")
@@ -78,29 +84,30 @@ def _read_message(message: dict[str, Any]) -> Reading:
         answers=answers,
         finished=finished,
         usage=_usage(usage) if isinstance(usage, dict) else None,
-        body_timings=_body_timings(message),
+        body_timings=_body_timings(message) if "timings" in message or "time_info" in message else "",
         response_id=response_id if isinstance(response_id, str) else "",
     )
 
 
-def _channels(delta: dict[str, Any]) -> Iterator[Channel]:
-    """The channels with a token in this delta, in the order models produce them."""
+def _tokens(delta: dict[str, Any]) -> tuple[Channel, bool]:
+    """The channel of this delta's first token, in the order models produce them, and whether any token of it answers."""
     content = delta.get("content")
-    parts = content if isinstance(content, list) else ()  # Mistral's form: a list of typed parts
-    if _is_text(delta.get("reasoning_content")) or _is_text(delta.get("reasoning")) or any(_thinks(part) for part in parts):
-        yield Channel.REASONING
-    if _is_text(content) or _is_text(delta.get("refusal")) or any(isinstance(p, dict) and _is_text(p.get("text")) for p in parts):
-        yield Channel.CONTENT
-    if _calls(delta):
-        yield Channel.TOOL
+    has_text = _is_text(content)
+    thinks = _is_text(delta.get("reasoning_content")) or _is_text(delta.get("reasoning"))
+    if isinstance(content, list):  # Mistral's form: a list of typed parts
+        has_text = any(_is_text(part.get("text")) for part in _dicts(content))
+        thinks = thinks or any(part.get("type") == "thinking" and bool(part.get("thinking")) for part in _dicts(content))
+    has_text = has_text or _is_text(delta.get("refusal"))
+    calls = ("tool_calls" in delta or "function_call" in delta) and _calls(delta)
+    if thinks:
+        return Channel.REASONING, has_text or calls
+    if has_text:
+        return Channel.CONTENT, True
+    return (Channel.TOOL, True) if calls else (Channel.NONE, False)
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and value != ""
-
-
-def _thinks(part: object) -> bool:
-    return isinstance(part, dict) and part.get("type") == "thinking" and bool(part.get("thinking"))
 
 
 def _calls(delta: dict[str, Any]) -> bool:

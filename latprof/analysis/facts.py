@@ -1,0 +1,144 @@
+"""From a run folder to the facts that doubts are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from latprof.analysis.buffering import Buffering, comes_at_once, find_buffering
+from latprof.analysis.contributions import Contributions
+from latprof.analysis.doubts import UNKNOWN, Facts, StageFacts
+from latprof.analysis.drift import drift
+from latprof.analysis.metrics import Counts, Rate, cap_wait_ns, present, wake_lateness_ns
+from latprof.analysis.passage import client_view, passage
+from latprof.analysis.quantiles import Distribution, Numbers, percentile
+from latprof.clock import WallAnchor
+from latprof.layers.table import Layers
+from latprof.layers.vocabulary import UNATTRIBUTED
+from latprof.observations.columns import Requests
+from latprof.observations.folder import Run
+from latprof.spans.store import Spans
+from latprof.units import NS_PER_MS
+
+# Fewer answers at once than this are not the work of a hop that buffers.
+_WORTH_A_LOOK = 0.05
+
+
+def gather(
+    run: Run,
+    layers: Layers,
+    spans: Spans,
+    columns: Sequence[Contributions],
+    counted: Counts,
+    rates: Rate,
+    ttft: Distribution,
+    ttft_ns: Numbers,
+) -> Facts:
+    """Collect every fact of a run. ``ttft_ns`` is in order of intended start; ``columns`` are the budget's, empty without a request."""
+    meta, measured = run.meta, run.requests.select(run.requests.measured)
+    ok = measured.select(measured.success)
+    halves = drift(ttft_ns)
+    facts = Facts(
+        sent=counted.sent,
+        ok=counted.ok,
+        failed=counted.failed,
+        errors=counted.errors,
+        partial=run.partial,
+        partial_reason=run.partial_reason,
+        interrupted=bool(meta.get("interrupted")),
+        ttft_p50_ns=ttft.percentiles[0],
+        lateness_p99_ns=percentile(present(wake_lateness_ns(measured)), 0.99),
+        asked_per_s=rates.intended_per_s if is_open(meta) else UNKNOWN,
+        offered_per_s=rates.achieved_per_s,
+        cap_wait_share=_cap_wait_share(measured, meta),
+        refused=tuple(f"p{100 * column.p:.0f}" for column in columns if column.kind != "percentile"),
+        requests_with_layers=len(layers.rows),
+        p99_inflation=ttft.n / ttft.n_eff[-1] if ttft.n else UNKNOWN,
+        first_half_p50_ns=halves.first_ns,
+        second_half_p50_ns=halves.second_ns,
+        halves_apart=halves.standard_errors,
+        tokens_not_from_usage=int((ok.tokens_source != "usage").sum()),
+        stream_options_dropped=not meta.get("preflight", {}).get("include_usage", True),
+        buffering=_buffering(run, layers, spans),
+    )
+    return dataclasses.replace(facts, **_generator(meta), **_spans(meta, ok, spans), **_layers(layers, columns), **_stub(meta))
+
+
+def is_open(meta: Mapping[str, Any]) -> bool:
+    """Whether the load was an open loop: its schedule, not the answers, decided when to send."""
+    return meta.get("config", {}).get("load", {}).get("concurrency") is None
+
+
+def measured_phase(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What ``run.json`` says of the measured phase; empty if the run did not get there."""
+    return next((phase for phase in meta.get("phases", ()) if phase.get("name") == "measured"), {})
+
+
+def _generator(meta: Mapping[str, Any]) -> dict[str, Any]:
+    health = measured_phase(meta).get("health", {})
+    lag_ns = health.get("loop_lag_p99_ns", -1)
+    return {"loop_lag_p99_ns": lag_ns if lag_ns >= 0 else UNKNOWN, "cpu_share": health.get("cpu_share", UNKNOWN)}
+
+
+def _cap_wait_share(measured: Requests, meta: Mapping[str, Any]) -> float:
+    """Requests that waited for a place for more than the millisecond that is nobody's fault."""
+    waits_ns = present(cap_wait_ns(measured))
+    capped = meta.get("config", {}).get("load", {}).get("max_concurrency") is not None
+    return float((waits_ns > NS_PER_MS).mean()) if capped and len(waits_ns) else UNKNOWN
+
+
+def _spans(meta: Mapping[str, Any], ok: Requests, spans: Spans) -> dict[str, Any]:
+    receiver = meta.get("receiver", {})
+    told = frozenset(spans.trace_ids)
+    return {
+        "spans": len(spans),
+        "span_coverage": sum(trace_id in told for trace_id in ok.trace_id) / len(ok) if len(ok) else UNKNOWN,
+        "other_spans": receiver.get("other_spans", 0),
+        "missing_by_service": receiver.get("missing_by_service", {}),
+        "rejected": receiver.get("rejected", {}),
+        "span_write_error": receiver.get("write_error", ""),
+        "ports_taken": tuple(receiver.get("ports_taken", ())),
+    }
+
+
+def _layers(layers: Layers, columns: Sequence[Contributions]) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "clocks_corrected": {clock.clock: float(clock.offset_ns) for clock in layers.clocks if clock.corrected},
+        "clocks_inconsistent": tuple(clock.clock for clock in layers.clocks if not clock.consistent),
+        "conflicts": _conflicts(layers),
+    }
+    if columns and columns[0].value_ns > 0:
+        left = {name: float(ns) for name, ns in zip(layers.names, columns[0].total_ns, strict=True) if name.startswith(UNATTRIBUTED)}
+        largest_first = sorted((name for name, ns in left.items() if ns > 0), key=lambda name: -left[name])
+        facts["unattributed_share_p50"] = sum(left.values()) / columns[0].value_ns
+        facts["unattributed"] = tuple(name.removeprefix(UNATTRIBUTED) for name in largest_first)
+    return facts
+
+
+def _conflicts(layers: Layers) -> dict[str, int]:
+    requests = Counter(layer for layer, _ in {(conflict.layer, conflict.request) for conflict in layers.conflicts})
+    return dict(sorted(requests.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _stub(meta: Mapping[str, Any]) -> dict[str, Any]:
+    stub, phase = meta.get("stub", {}), measured_phase(meta)
+    before, after = stub.get("before", {}), stub.get("after", {})
+    length_ns = phase.get("end_ns", 0) - phase.get("start_ns", 0)
+    stages = []
+    for stage, figures in after.items():
+        used_ns = figures.get("cpu_ns", np.nan) - before.get(stage, {}).get("cpu_ns", np.nan)
+        cpu_share = used_ns / length_ns if length_ns > 0 else UNKNOWN
+        stages.append(StageFacts(stage, figures.get("timer_error_p99_ns", UNKNOWN), cpu_share))
+    return {"stages": tuple(stages), "stages_died": stub.get("died", "")}
+
+
+def _buffering(run: Run, layers: Layers, spans: Spans) -> Buffering | None:
+    rows = run.requests.select(layers.rows)
+    if comes_at_once(client_view(rows), rows.intended_ns) < _WORTH_A_LOOK:
+        return None
+    found = passage(run.requests, layers, spans, WallAnchor(**run.meta["anchor"]))
+    return find_buffering(found.client, found.hops, found.generation_ns)

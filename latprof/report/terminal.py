@@ -1,0 +1,260 @@
+"""The report on a terminal: verdict and doubts, the largest layer in one sentence, the budget, then everything else in one block."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TextIO
+
+from rich.box import SIMPLE, Box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from latprof.analysis.doubts import Doubt, Level
+from latprof.analysis.metrics import SAMPLED
+from latprof.analysis.quantiles import SHOWN
+from latprof.report.table import Grid, Line, broken, grid
+from latprof.report.values import Budget, LayerRow, Report
+from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
+
+_STYLES: Mapping[Level, str] = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
+_ASCII_LINES = Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
+# Rulers and bars: (line box, wait, rest).
+_UTF_BAR, _ASCII_BAR = ("░", "█"), (".", "#")
+# Without a terminal there is no width to keep to; this one has room for the bars.
+_WIDTH_IN_FILES = 120
+_BARS_FROM = 108
+
+
+def render(report: Report, file: TextIO | None = None, *, stderr: bool = False) -> None:
+    """Print ``report`` to ``file`` (standard output, or standard error), in its width and encoding; NO_COLOR is honoured."""
+    stream = file or (sys.stderr if stderr else sys.stdout)
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")  # a server's error text may hold what this terminal cannot show
+    width = None if stream.isatty() else int(os.environ.get("COLUMNS") or _WIDTH_IN_FILES)
+    write(report, Console(file=stream, width=width, highlight=False, markup=False, emoji=False))
+
+
+def write(report: Report, console: Console) -> None:
+    """Print ``report`` on ``console``."""
+    _verdict(report, console)
+    if report.budget is not None:
+        _budget(report.budget, console)
+        _metrics(report, console)
+    _facts(report, console)
+
+
+# --- verdict ------------------------------------------------------------------------------------------------------------------------------
+
+
+def _verdict(report: Report, console: Console) -> None:
+    if report.valid:
+        warnings = sum(doubt.level == "warning" for doubt in report.doubts)
+        told = f", with {_number(warnings, 'warning')}" if warnings else ""
+        console.print(Text(f"VALID{told}", "bold yellow" if warnings else "bold green"))
+    else:
+        console.print(Text("NOT VALID: do not use these figures for a decision", "bold red"))
+    for doubt in report.doubts:
+        _doubt(doubt, console)
+    console.print()
+
+
+def _doubt(doubt: Doubt, console: Console) -> None:
+    line = Table.grid(padding=(0, 1))
+    line.add_column(width=8)
+    line.add_column()
+    line.add_row(Text(doubt.level, _STYLES[doubt.level]), Text(doubt.text))
+    line.add_row("", Text(f"-> {doubt.remedy}", "dim"))
+    console.print(Padding(line, (0, 0, 0, 2)))
+
+
+# --- the budget ---------------------------------------------------------------------------------------------------------------------------
+
+
+def largest(budget: Budget) -> str:
+    """One plain sentence: the largest layer at the middle, and at the end of the table."""
+    parts = []
+    for label in dict.fromkeys((budget.columns[0].label, budget.columns[-1].label)):
+        row = max(budget.rows, key=lambda row: row.total_ns[label])
+        value_ns = budget.value_ns(label)
+        share = row.total_ns[label] / value_ns if value_ns else 0.0
+        what = f"{_ms(row.total_ns[label])} of {_ms(value_ns)} ms ({100 * share:.0f} %)"
+        where = f"in the {label}" if " " in label or label == "mean" else f"at {label}"
+        parts.append(f"{row.layer} {where}, {what}" if parts else f"The largest layer of TTFT is {row.layer} {where}: {what}")
+    return "; ".join(parts) + "." + _rise(budget)
+
+
+def _rise(budget: Budget) -> str:
+    """Which layer the tail comes from."""
+    first, last = budget.columns[0], budget.columns[-1]
+    if first.kind != "percentile" or last.kind != "percentile" or last.value_ns <= first.value_ns:
+        return ""
+
+    def rise_ns(row: LayerRow) -> float:
+        return row.total_ns[last.label] - row.total_ns[first.label]
+
+    row = max(budget.rows, key=rise_ns)
+    share = rise_ns(row) / (last.value_ns - first.value_ns)
+    return f" Of the rise from {first.label} to {last.label}, {100 * share:.0f} % is {row.layer}."
+
+
+def _budget(budget: Budget, console: Console) -> None:
+    laid_out = grid(budget)
+    console.print(Text(largest(budget), "bold"))
+    console.print()
+    console.print(f"TTFT budget in ms: what each layer contributes at a percentile ({budget.requests} requests)")
+    console.print(_table(laid_out, console))
+    for note in _footnotes(budget, laid_out):
+        console.print(Padding(Text(note, "dim"), (0, 0, 0, 2)))
+    console.print()
+
+
+def _table(laid_out: Grid, console: Console) -> Table:
+    wide = console.width >= _BARS_FROM
+    ascii_only = console.options.ascii_only
+    # The narrow table is 80 columns with room for merged names on two lines.
+    name_width = max(len(line.layer) for line in laid_out.lines) if laid_out.lines else 8
+    name_width = min(name_width, max(16, console.width - 86) if wide else max(12, console.width - 58))
+    box = _ASCII_LINES if ascii_only else SIMPLE
+    table = Table(box=box, show_edge=False, padding=(0, 1, 0, 0) if wide else 0, pad_edge=False, show_footer=True)
+    total = laid_out.total
+    table.add_column("layer", total.layer, width=name_width, no_wrap=True)
+    for label, cell in zip(laid_out.head, total.cells, strict=True):
+        table.add_column(label, cell, justify="right", min_width=7, no_wrap=True)
+    table.add_column("share", total.share, justify="right", no_wrap=True)
+    table.add_column("wait", total.wait, justify="right", min_width=6, no_wrap=True)
+    table.add_column("service", total.service, justify="right", min_width=7, no_wrap=True)
+    table.add_column("source", min_width=6, no_wrap=True)
+    table.add_column("cover", justify="right", no_wrap=True)
+    if wide:
+        table.add_column(f"{laid_out.head[0]}, wait {_bar(ascii_only)[0]}", no_wrap=True)
+    for line in laid_out.lines:
+        cells = [broken(line.layer, name_width), *line.cells, line.share, line.wait, line.service, _source(line, wide=wide), line.coverage]
+        table.add_row(*cells, *([_drawn(line, ascii_only=ascii_only)] if wide else []))
+    return table
+
+
+def _source(line: Line, *, wide: bool) -> str:
+    first, *more = line.source.split("+")
+    return line.source if wide or not more else f"{first[:5]}+"
+
+
+def _bar(ascii_only: bool) -> tuple[str, str]:
+    return _ASCII_BAR if ascii_only else _UTF_BAR
+
+
+def _drawn(line: Line, *, ascii_only: bool) -> Text:
+    wait, rest = _bar(ascii_only)
+    return Text(wait * line.bar_wait, "yellow") + Text(rest * line.bar_rest, "blue")
+
+
+def _footnotes(budget: Budget, laid_out: Grid) -> Iterator[str]:
+    first = budget.columns[0].label
+    dash = "; - was not told apart" if laid_out.has_untold_parts else ""
+    yield f"Layers add up to the last row (Harrell-Davis percentiles of TTFT). share, wait and service are at {first}{dash}."
+    if any(column.kind == "tail mean" for column in budget.columns):
+        yield "tail mean: the mean of the slowest 5 % of the requests."
+    names = []
+    if laid_out.has_merged:
+        names.append("a+b is time of neighbours that nothing tells apart")
+    if laid_out.has_unattributed:
+        names.append("unattributed@hop is time inside that hop which no layer claims")
+    if names:
+        yield "; ".join(names) + "."
+    if laid_out.hidden:
+        yield f"Nothing to print: {', '.join(laid_out.hidden)}."
+
+
+# --- the rest -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _metrics(report: Report, console: Console) -> None:
+    table = Table(box=_ASCII_LINES if console.options.ascii_only else SIMPLE, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("ms", min_width=14)
+    for label in ("mean", *(f"p{100 * p:g}" for p in SHOWN)):
+        table.add_column(label, justify="right", min_width=9)
+    table.add_column("n", justify="right", min_width=7)
+    for metric, name in SAMPLED.items():
+        found = report.metrics[metric]
+        if found.n:
+            table.add_row(name, _ms(found.mean), *(_ms(value) for value in found.percentiles), str(found.n))
+    console.print(table)
+    console.print(
+        Padding(Text("Linearly interpolated percentiles, from the intended start unless it says from send.", "dim"), (0, 0, 0, 2))
+    )
+    console.print()
+
+
+def _facts(report: Report, console: Console) -> None:
+    lines = Table.grid(padding=(0, 2))
+    lines.add_column(style="bold")
+    lines.add_column()
+    for name, text in _lines(report):
+        lines.add_row(name, Text(text))
+    console.print(lines)
+
+
+def _lines(report: Report) -> Iterator[tuple[str, str]]:
+    rate, counts = report.rate, report.counts
+    yield "load", report.arrival_model
+    intended = f"{_figure(rate.intended_per_s)}/s intended, " if not math.isnan(report.facts.asked_per_s) else ""
+    yield "rate", f"{intended}{_figure(rate.achieved_per_s)}/s achieved, CV of the gaps {_figure(rate.achieved_cv)}"
+    warmup = f"; {counts.warmup} more for warm-up" if counts.warmup else ""
+    planned = f" of {counts.planned} planned" if counts.planned not in {MISSING_NS, counts.sent} else ""
+    yield (
+        "requests",
+        f"{counts.sent}{planned} sent in {rate.duration_ns / NS_PER_S:.1f} s, {counts.ok} ok, {counts.failed} failed{warmup}",
+    )
+    if counts.errors:
+        yield "errors", ", ".join(f"{name} {number}" for name, number in counts.errors.items())
+    if report.goodput is not None:
+        wanted = ", ".join(f"{metric} <= {limit_ms:g} ms" for metric, limit_ms in report.goodput.objectives_ms.items())
+        yield "goodput", f"{_figure(report.goodput.per_s)}/s ({100 * report.goodput.share:.1f} % meet {wanted})"
+    if report.tokens_sources:
+        source = " and ".join(report.tokens_sources)
+        yield (
+            "tokens",
+            f"{_figure(rate.output_tokens_per_s)}/s out, {_figure(report.tokens_per_chunk)} per chunk, counted by {source}",
+        )
+    yield "generator", _generator(report)
+    if report.host:
+        yield "host", _host(report)
+    where = f"{report.url}, " if report.url else ""
+    yield "target", f"{where}{'the stack in a box' if report.is_stub else f'model {report.model}'}; seed {report.seed}"
+    yield "written", f"{report.folder}  (latprof report {report.folder} prints this again)"
+
+
+def _generator(report: Report) -> str:
+    facts = report.facts
+    parts = [f"{100 * facts.cpu_share:.0f} % of a core"] if not math.isnan(facts.cpu_share) else []
+    if not math.isnan(facts.loop_lag_p99_ns):
+        parts.append(f"event loop {_ms(facts.loop_lag_p99_ns)} ms late at p99")
+    if not math.isnan(facts.lateness_p99_ns):
+        parts.append(f"requests {_ms(facts.lateness_p99_ns)} ms late at p99")
+    return ", ".join(parts) or "nothing recorded"
+
+
+def _host(report: Report) -> str:
+    host = report.host
+    parts = [str(host[key]) for key in ("cpu_model", "kernel", "python") if host.get(key)]
+    if host.get("cpus"):
+        parts.insert(1 if host.get("cpu_model") else 0, _number(int(host["cpus"]), "core"))
+    return ", ".join(parts)
+
+
+def _ms(value_ns: float) -> str:
+    value = value_ns / NS_PER_MS
+    return "-" if math.isnan(value) else f"{value:.2f}" if value < 1_000 else f"{value:.1f}"
+
+
+def _figure(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3g}" if value < 100 else f"{value:.1f}"
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,162 @@
+"""The report as a value: what every renderer shares, computed from raw observations and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latprof.analysis.contributions import Contributions, Kind, columns, mean_contributions
+from latprof.analysis.doubts import Doubt, Facts, doubts
+from latprof.analysis.facts import gather
+from latprof.analysis.metrics import Counts, Goodput, Rate, counts, goodput, rate, samples
+from latprof.analysis.quantiles import Distribution, distribution
+from latprof.layers.table import Layers
+from latprof.observations.columns import known
+from latprof.observations.folder import Run
+from latprof.spans.store import Spans
+from latprof.units import MISSING_NS
+
+MEAN = "mean"
+"""The label of the column of means, which is always there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the budget: its label (``p50``, ``tail mean``), and what its layers add up to."""
+
+    label: str
+    kind: Kind
+    p: float
+    value_ns: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """One layer: its contribution to every column by label, and what of it was wait or service where that was told apart; ns, unrounded.
+
+    ``share`` is that of the first column; ``coverage`` the share of the requests with evidence for the layer.
+    """
+
+    layer: str
+    total_ns: Mapping[str, float]
+    wait_ns: Mapping[str, float]
+    service_ns: Mapping[str, float]
+    share: float
+    source: str
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The table that adds up: for every column the rows sum to its value. ``columns`` are shown; the mean stands beside them in every row."""
+
+    metric: str
+    requests: int
+    columns: tuple[Column, ...]
+    mean: Column
+    rows: tuple[LayerRow, ...]
+
+    def value_ns(self, label: str) -> float:
+        """What the column of that label adds up to; NaN where it is not there."""
+        return next((column.value_ns for column in (*self.columns, self.mean) if column.label == label), math.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A run, understood. ``budget`` is None without a single successful request."""
+
+    folder: Path
+    run_id: str
+    config_hash: str
+    seed: int
+    url: str
+    is_stub: bool
+    model: str
+    arrival_model: str
+    counts: Counts
+    rate: Rate
+    metrics: Mapping[str, Distribution]
+    goodput: Goodput | None
+    tokens_per_chunk: float
+    tokens_sources: Mapping[str, int]
+    budget: Budget | None
+    facts: Facts
+    doubts: tuple[Doubt, ...]
+    host: Mapping[str, Any]
+
+    @property
+    def valid(self) -> bool:
+        """Whether the run can be trusted: no fatal doubt."""
+        return not any(doubt.level == "fatal" for doubt in self.doubts)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether someone ended the run early."""
+        return self.facts.interrupted
+
+
+def build(run: Run, layers: Layers, spans: Spans) -> Report:
+    """Understand a run: percentiles over the successes of the measured phase, rates and failures over all its rows."""
+    meta = run.meta
+    measured = run.requests.select(run.requests.measured)
+    ok = measured.select(measured.success)
+    planned = meta.get("planned", {}).get("measured")
+    counted = counts(run.requests, MISSING_NS if planned is None else int(planned))
+    rates = rate(measured)
+    sampled = samples(run.requests, run.chunks)
+    metrics = {metric: distribution(values) for metric, values in sampled.items()}
+    shown = columns(layers, run.requests.intended_ns[layers.rows]) if len(layers.rows) else ()
+    facts = gather(run, layers, spans, shown, counted, rates, metrics["ttft"], sampled["ttft"])
+    objectives = meta.get("config", {}).get("goodput") or {}
+    has_tokens = known(ok.output_tokens) & (ok.token_chunks > 0)
+    token_chunks = int(ok.token_chunks[has_tokens].sum())
+    target = meta.get("target", {})
+    return Report(
+        folder=run.folder,
+        run_id=str(meta.get("run_id", "")),
+        config_hash=str(meta.get("config_hash", "")),
+        seed=int(meta.get("seed", 0)),
+        url=str(target.get("url", "")),
+        is_stub=bool(target.get("is_stub", False)),
+        model=str(meta.get("config", {}).get("target", {}).get("model", "")),
+        arrival_model=str(meta.get("arrival_model", "unknown")),
+        counts=counted,
+        rate=rates,
+        metrics=metrics,
+        goodput=goodput(measured, run.chunks, objectives) if objectives else None,
+        tokens_per_chunk=int(ok.output_tokens[has_tokens].sum()) / token_chunks if token_chunks else math.nan,
+        tokens_sources=dict(Counter(str(source) or "none" for source in ok.tokens_source).most_common()),
+        budget=_budget(layers, shown) if shown else None,
+        facts=facts,
+        doubts=doubts(facts),
+        host=meta.get("host", {}),
+    )
+
+
+def _budget(layers: Layers, shown: Sequence[Contributions]) -> Budget:
+    mean = mean_contributions(layers)
+    labelled = {_label(column): column for column in (*shown, mean)}
+    coverage = layers.coverage()
+    first = shown[0]
+    rows = tuple(
+        LayerRow(
+            layer=layer,
+            total_ns={label: float(column.total_ns[index]) for label, column in labelled.items()},
+            wait_ns={label: float(column.wait_ns[index]) for label, column in labelled.items()},
+            service_ns={label: float(column.service_ns[index]) for label, column in labelled.items()},
+            share=float(first.total_ns[index]) / first.value_ns if first.value_ns else 0.0,
+            source="+".join(layers.sources[index]),
+            coverage=float(coverage[index]),
+        )
+        for index, layer in enumerate(layers.names)
+    )
+    told = tuple(Column(_label(column), column.kind, column.p, column.value_ns) for column in shown)
+    return Budget(layers.metric, len(layers.rows), told, Column(MEAN, "mean", 0.5, mean.value_ns), rows)
+
+
+def _label(column: Contributions) -> str:
+    return f"p{100 * column.p:g}" if column.kind == "percentile" else column.kind
