@@ -41,7 +41,7 @@ def contributions(layers: Layers, p: float, intended_ns: IntArray | None = None)
     """The layers' contributions at the ``p``-quantile, by Harrell-Davis weights on the requests sorted by the metric.
 
     ``intended_ns`` (n,), aligned with ``layers.rows``, puts the requests in the order that tells how independent they are; without it they
-    are taken to be in that order. A percentile with fewer than ten independent requests beyond it is refused, and the column says so.
+    are taken to be in that order. A percentile with too few requests beyond it (`rests_on_enough`) is refused, and the column says so.
 
     Raises:
         ValueError: there is no request at all.
@@ -51,7 +51,7 @@ def contributions(layers: Layers, p: float, intended_ns: IntArray | None = None)
         raise ValueError("contributions need at least one request with the metric, got none")
     in_order = metric_ns if intended_ns is None else metric_ns[np.argsort(intended_ns, kind="stable")]
     independent = n_eff(in_order, p)
-    if rests_on_enough(independent, p):
+    if rests_on_enough(len(metric_ns), independent, p):
         return _weighted(layers, metric_ns, hd_weights(len(metric_ns), p), p, "percentile", independent)
     if p > 0.5:
         return _weighted(layers, metric_ns, tail_weights(len(metric_ns)), p, "tail mean", independent)

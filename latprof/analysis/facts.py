@@ -15,7 +15,7 @@ from latprof.analysis.doubts import UNKNOWN, Facts, StageFacts
 from latprof.analysis.drift import drift
 from latprof.analysis.metrics import Counts, Rate, cap_wait_ns, present, wake_lateness_ns
 from latprof.analysis.passage import client_view, passage
-from latprof.analysis.quantiles import Distribution, Numbers, percentile
+from latprof.analysis.quantiles import SHOWN, Distribution, Numbers, percentile
 from latprof.clock import WallAnchor
 from latprof.layers.table import Layers
 from latprof.layers.vocabulary import UNATTRIBUTED
@@ -55,7 +55,7 @@ def gather(
         asked_per_s=rates.intended_per_s if is_open(meta) else UNKNOWN,
         offered_per_s=rates.achieved_per_s,
         cap_wait_share=_cap_wait_share(measured, meta),
-        refused=tuple(f"p{100 * column.p:.0f}" for column in columns if column.kind != "percentile"),
+        refused=tuple(f"p{100 * p:g}" for p, value in zip(SHOWN, ttft.hd, strict=True) if np.isnan(value) and ttft.n),
         requests_with_layers=len(layers.rows),
         p99_inflation=ttft.n / ttft.n_eff[-1] if ttft.n else UNKNOWN,
         first_half_p50_ns=halves.first_ns,

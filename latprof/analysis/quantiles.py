@@ -20,7 +20,7 @@ TAIL_SHARE = 0.05
 """The tail mean is the mean of the slowest 5 %."""
 
 MIN_BEYOND = 10.0
-"""A percentile is given only if so many independent requests lie beyond it: n_eff * min(p, 1 - p)."""
+"""A percentile is given only if so many requests lie beyond it; see `rests_on_enough`."""
 
 # Independent requests estimate anything up to this by chance.
 _NO_INFLATION_BELOW = 1.3
@@ -90,9 +90,13 @@ def n_eff(values: Numbers, p: float) -> float:
     return len(values) / inflation(values, p)
 
 
-def rests_on_enough(n_independent: float, p: float) -> bool:
-    """Whether a percentile is given, or refused for want of requests beyond it."""
-    return n_independent * min(p, 1 - p) >= MIN_BEYOND - 1e-9
+def rests_on_enough(n: int, n_independent: float, p: float) -> bool:
+    """Whether a percentile is given, or refused for want of requests beyond it.
+
+    Above the median independent requests count. The median itself has half of the sample on either side: there requests count, or a slow wave
+    over the run (inflation 15 and more) would take away the middle of the table, where `drift` is the thing to look at.
+    """
+    return (n_independent if p > 0.5 else n) * min(p, 1 - p) >= MIN_BEYOND - 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ def distribution(values: Numbers) -> Distribution:
         n=len(values),
         mean=float(values.mean()) if len(values) else np.nan,
         percentiles=tuple(percentile(values, p) for p in SHOWN),
-        hd=tuple(hd_quantile(values, p) if rests_on_enough(n, p) else np.nan for n, p in zip(independent, SHOWN, strict=True)),
+        hd=tuple(hd_quantile(values, p) if rests_on_enough(len(values), n, p) else np.nan for n, p in zip(independent, SHOWN, strict=True)),
         n_eff=independent,
         tail_mean=tail_mean(values),
     )

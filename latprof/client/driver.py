@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,10 +20,11 @@ from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
 from latprof.client.trace_ids import trace_ids
 from latprof.client.transport import Ask, Encode, Transport, ask_for
 from latprof.clock import Timer, precise_timer
-from latprof.schedule.plan import Phase
+from latprof.schedule.plan import Phase, Planned
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
 from latprof.workload.sessions import Session
 
+Prepared = Iterable[tuple[Planned, tuple[Ask, ...]]]
 Note = Callable[[Attempt], None]
 """Told of an attempt: the recorder."""
 
@@ -93,17 +94,27 @@ async def drive(
     any other. Once ``stop`` is set nothing more is sent, and what is in flight after ``rules.drain_ns`` ends as interrupted. A session whose
     turn failed (after its retries) goes no further. In a phase with a duration no turn is begun whose intended start lies past it.
     """
-    asks = [_asks(planned.session, encode) for planned in phase.planned]
+    prepared = _prepared(phase, encode)
     numbers = itertools.count(first_request)
     recorder = _Recorder(on_begin, on_end, counters if counters is not None else Counters())
     timer = precise_timer()
     try:
         with collector_off(), HealthSampler() as sampler:
             driving = _Driving(phase, transport, chunks, rules, recorder, timer, numbers)
-            interrupted = await driving.run(asks, stop if stop is not None else asyncio.Event())
+            interrupted = await driving.run(prepared, stop if stop is not None else asyncio.Event())
             return Driven(driving.start_ns, time.monotonic_ns(), next(numbers), interrupted, sampler.health())
     finally:
         timer.close()
+
+
+def _prepared(phase: Phase, encode: Encode) -> Prepared:
+    """Every session with its requests ready for the wire.
+
+    Where the duration alone ends a closed loop they are made one by one when a place is free (0.1 ms for a prompt of 256 tokens): that time
+    counts as lateness, since the place was free.
+    """
+    made = ((planned, _asks(planned.session, encode)) for planned in phase.planned)
+    return made if phase.planned_sessions is None else list(made)
 
 
 def _asks(session: Session, encode: Encode) -> tuple[Ask, ...]:
@@ -164,10 +175,10 @@ class _Driving:
         self._waiting: set[asyncio.Task[Any] | None] = set()
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def run(self, asks: list[tuple[Ask, ...]], stop: asyncio.Event) -> bool:
+    async def run(self, prepared: Prepared, stop: asyncio.Event) -> bool:
         """Drive the phase; True when ``stop`` ended it."""
         self.start_ns = time.monotonic_ns()
-        self._spawn(self._closed_loop(asks) if self._phase.loop == "closed" else self._open_loop(asks))
+        self._spawn(self._closed_loop(prepared) if self._phase.loop == "closed" else self._open_loop(prepared))
         everything: asyncio.Future[Any] = asyncio.create_task(self._until_done())
         stopped: asyncio.Future[Any] = asyncio.create_task(stop.wait())
         limit_s = None if self._phase.duration_ns is None else (self._phase.duration_ns + self._rules.timeout_ns) / NS_PER_S
@@ -195,14 +206,14 @@ class _Driving:
 
     # --- sessions ------------------------------------------------------------------------------------------------------------------------
 
-    async def _open_loop(self, asks: list[tuple[Ask, ...]]) -> None:
-        for planned, of_session in zip(self._phase.planned, asks, strict=True):
+    async def _open_loop(self, prepared: Prepared) -> None:
+        for planned, of_session in prepared:
             intended_ns = self.start_ns + (planned.offset_ns if planned.offset_ns is not None else 0)
             await self._wait(self._timer.sleep_until(intended_ns))
             self._spawn(self._session(planned.session, of_session, intended_ns, time.monotonic_ns()))
 
-    async def _closed_loop(self, asks: list[tuple[Ask, ...]]) -> None:
-        sessions = iter([(planned.session, of_session) for planned, of_session in zip(self._phase.planned, asks, strict=True)])
+    async def _closed_loop(self, prepared: Prepared) -> None:
+        sessions = ((planned.session, of_session) for planned, of_session in prepared)
         for _ in range(self._phase.concurrency or 0):
             self._spawn(self._place(sessions))
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from latprof.clock import Now
 from latprof.schedule.plan import Phase
-from latprof.units import NS_PER_S
+from latprof.units import NS_PER_S, ms
 
 _REDRAWN_EVERY_NS = NS_PER_S // 4
 _PRINTED_EVERY_NS = 5 * NS_PER_S
@@ -37,8 +39,13 @@ class Seen:
     done: int
 
 
-async def show(phase: Phase, counters: Counters, stream: TextIO, now: Now = time.monotonic_ns) -> None:
-    """Keep the line up to date until cancelled; then leave the cursor on a clean line."""
+async def show(
+    phase: Phase, counters: Counters, stream: TextIO, recent_ttft_ns: Collection[int] = (), now: Now = time.monotonic_ns
+) -> None:
+    """Keep the line up to date until cancelled; then leave the cursor on a clean line.
+
+    ``recent_ttft_ns`` may be a bounded deque that someone appends to while the load goes.
+    """
     live = stream.isatty()
     every_ns = _REDRAWN_EVERY_NS if live else _PRINTED_EVERY_NS
     began_ns = now()
@@ -47,7 +54,7 @@ async def show(phase: Phase, counters: Counters, stream: TextIO, now: Now = time
         while True:
             await asyncio.sleep(every_ns / NS_PER_S)
             recent = [*(seen for seen in recent if now() - seen.at_ns <= _RATE_OVER_NS or seen is recent[-1]), _seen(counters, now())]
-            text = line(phase, counters, recent[-1].at_ns - began_ns, recent)
+            text = line(phase, counters, recent[-1].at_ns - began_ns, recent, recent_ttft_ns)
             stream.write(f"\r{text}\x1b[K" if live else f"{text}\n")
             stream.flush()
     finally:
@@ -60,7 +67,7 @@ def _seen(counters: Counters, at_ns: int) -> Seen:
     return Seen(at_ns, counters.sent, counters.done)
 
 
-def line(phase: Phase, counters: Counters, elapsed_ns: int, recent: list[Seen]) -> str:
+def line(phase: Phase, counters: Counters, elapsed_ns: int, recent: Sequence[Seen], recent_ttft_ns: Collection[int] = ()) -> str:
     """One line, without a newline, for the state ``elapsed_ns`` into ``phase``; ``recent`` are earlier states, the oldest first."""
     elapsed_s = elapsed_ns / NS_PER_S
     planned_s = _planned_ns(phase) / NS_PER_S
@@ -70,9 +77,10 @@ def line(phase: Phase, counters: Counters, elapsed_ns: int, recent: list[Seen]) 
     over_s = (last.at_ns - first.at_ns) / NS_PER_S
     rate = f"{(last.sent - first.sent) / over_s:.1f}/s" if over_s > 0 else "-/s"
     error = f" ({counters.last_error})" if counters.failed and counters.last_error else ""
+    ttft = f"  TTFT p50 {ms(statistics.median(recent_ttft_ns)):.0f} ms" if recent_ttft_ns else ""
     return (
         f"{phase.name} {length}  sent {counters.sent}{of}  {rate}  in flight {counters.in_flight}  "
-        f"ok {counters.done}  failed {counters.failed}{error}"
+        f"ok {counters.done}  failed {counters.failed}{error}{ttft}"
     )
 
 

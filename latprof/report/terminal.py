@@ -78,7 +78,7 @@ def _doubt(doubt: Doubt, console: Console) -> None:
 
 def largest(budget: Budget) -> str:
     """One plain sentence: the largest layer at the middle, and at the end of the table."""
-    parts = []
+    parts: list[str] = []
     for label in dict.fromkeys((budget.columns[0].label, budget.columns[-1].label)):
         row = max(budget.rows, key=lambda row: row.total_ns[label])
         value_ns = budget.value_ns(label)
@@ -87,6 +87,19 @@ def largest(budget: Budget) -> str:
         where = f"in the {label}" if " " in label or label == "mean" else f"at {label}"
         parts.append(f"{row.layer} {where}, {what}" if parts else f"The largest layer of TTFT is {row.layer} {where}: {what}")
     return "; ".join(parts) + "." + _rise(budget)
+
+
+def by_prefix(budget: Budget) -> str:
+    """The parts of the stack with several layers, each as one sum at the first column."""
+    first = budget.columns[0]
+    groups: dict[str, list[float]] = {}
+    for row in budget.rows:
+        prefixes = {part.split(".", 1)[0] for part in row.layer.split("+")}
+        if len(prefixes) == 1 and row.total_ns[first.label] > 0:
+            groups.setdefault(prefixes.pop(), []).append(row.total_ns[first.label])
+    sums = [(name, sum(parts)) for name, parts in groups.items() if len(parts) > 1 and first.value_ns > 0]
+    told = (f"{name} {_ms(value_ns)} ms ({100 * value_ns / first.value_ns:.0f} %)" for name, value_ns in sums)
+    return f"Together, in the {first.label}: {', '.join(told)}." if sums else ""
 
 
 def _rise(budget: Budget) -> str:
@@ -106,6 +119,7 @@ def _rise(budget: Budget) -> str:
 def _budget(budget: Budget, console: Console) -> None:
     laid_out = grid(budget)
     console.print(Text(largest(budget), "bold"))
+    console.print(by_prefix(budget))
     console.print()
     console.print(f"TTFT budget in ms: what each layer contributes at a percentile ({budget.requests} requests)")
     console.print(_table(laid_out, console))
@@ -132,7 +146,7 @@ def _table(laid_out: Grid, console: Console) -> Table:
     table.add_column("source", min_width=6, no_wrap=True)
     table.add_column("cover", justify="right", no_wrap=True)
     if wide:
-        table.add_column(f"{laid_out.head[0]}, wait {_bar(ascii_only)[0]}", no_wrap=True)
+        table.add_column(f"{laid_out.head[0]} ({_bar(ascii_only)[0]} wait)", no_wrap=True)
     for line in laid_out.lines:
         cells = [broken(line.layer, name_width), *line.cells, line.share, line.wait, line.service, _source(line, wide=wide), line.coverage]
         table.add_row(*cells, *([_drawn(line, ascii_only=ascii_only)] if wide else []))

@@ -295,6 +295,18 @@ def test_a_stream_damaged_after_it_was_closed_never_passes_for_whole(recorded: P
     assert {"damaged", "partial"} <= seen
 
 
+def test_an_end_mark_in_the_middle_does_not_end_a_stream_in_silence(recorded: Path) -> None:
+    write_meta(recorded, {"status": "complete"})
+    path = recorded / "chunks.arrows"
+    content = bytearray(path.read_bytes())
+    schema_ends = 8 + int.from_bytes(content[4:8], "little")
+    content[schema_ends : schema_ends + 8] = b"\xff\xff\xff\xff" + bytes(4)
+    path.write_bytes(content)
+    run = load(recorded)
+    assert len(run.chunks) == 0
+    assert run.partial
+
+
 def test_columns_of_other_versions_are_read_as_missing_or_left_aside(recorded: Path) -> None:
     compact(recorded)
     path = recorded / "requests.parquet"

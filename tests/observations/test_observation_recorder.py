@@ -7,16 +7,18 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from observed_attempts import begun, ended
 from recording_child import CHUNKS
 
-from latprof.client.stamps import ChunkLog, ErrorClass
+from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
 from latprof.errors import UsageError
 from latprof.observations.folder import Run, load, write_meta
 from latprof.observations.recorder import Recorder
+from latprof.observations.streams import IN_FLIGHT_STREAM
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
 
 NEVER_S = 3600.0  # only `close` writes
@@ -75,11 +77,70 @@ def test_an_attempt_in_flight_is_a_row_and_its_end_replaces_it(folder: Path) -> 
 
 def test_a_retry_is_a_row_of_its_own(folder: Path) -> None:
     with Recorder(folder, ChunkLog(), NEVER_S) as recorder:
+        recorder.end(ended(5))
         recorder.end(ended(4, attempt=1))
         recorder.end(ended(4, attempt=0, error_class=ErrorClass.SERVER))
     requests = load(folder).requests
-    assert requests.attempt.tolist() == [0, 1]
-    assert requests.error_class.tolist() == [ErrorClass.SERVER, ""]
+    assert requests.request.tolist() == [4, 4, 5]
+    assert requests.attempt.tolist() == [0, 1, 0]
+    assert requests.error_class.tolist() == [ErrorClass.SERVER, "", ""]
+
+
+def test_a_final_row_wins_over_the_snapshot_left_of_its_attempt(folder: Path) -> None:
+    recorder = Recorder(folder, ChunkLog(), NEVER_S)
+    attempt = begun(1)
+    recorder.begin(attempt)
+    recorder._write()
+    attempt.end_ns = 7
+    recorder.end(attempt)
+    recorder._write()
+    assert (folder / IN_FLIGHT_STREAM).exists()
+    assert load(folder).requests.end_ns.tolist() == [7]
+    recorder.close()
+
+
+class EndsOneWhenLookedAt(dict[int, Attempt]):
+    """Attempts in flight, of which one ends on the event loop just when the other thread comes to look."""
+
+    recorder: Recorder
+
+    def values(self) -> Any:
+        self.recorder.end(next(iter(super().values())))
+        return super().values()
+
+
+class WrittenInMidEnd(list[Attempt]):
+    """Finished attempts; the other thread writes just when the event loop is about to add one, and a kill follows."""
+
+    recorder: Recorder
+    left: list[int]
+
+    def append(self, attempt: Attempt) -> None:
+        self.recorder._write()
+        self.left = load(self.recorder._folder).requests.request.tolist()
+        super().append(attempt)
+
+
+def test_an_attempt_that_ends_during_a_write_is_in_it(folder: Path) -> None:
+    recorder = Recorder(folder, ChunkLog(), NEVER_S)
+    recorder._in_flight = looked_at = EndsOneWhenLookedAt()
+    looked_at.recorder = recorder
+    recorder.begin(begun(1))
+    recorder._write()
+    assert load(folder).requests.request.tolist() == [1]
+    recorder._in_flight = {}
+    recorder.close()
+
+
+def test_a_write_that_comes_in_the_middle_of_an_end_has_the_attempt(folder: Path) -> None:
+    recorder = Recorder(folder, ChunkLog(), NEVER_S)
+    recorder._finished = finished = WrittenInMidEnd()
+    finished.recorder = recorder
+    for request in range(2):
+        recorder.begin(begun(request))
+    recorder.end(next(iter(recorder._in_flight.values())))
+    assert finished.left == [0, 1]
+    recorder.close()
 
 
 def test_memory_holds_only_what_came_since_the_last_write(folder: Path) -> None:
@@ -176,6 +237,21 @@ def test_a_full_disk_is_told_at_close_and_keeps_memory_flat(folder: Path, name: 
     until(lambda: not recorder._finished and not len(chunks.request))
     with pytest.raises(UsageError, match=r"No space left on device.*free some space"):
         recorder.close()
+
+
+def test_nothing_is_written_behind_a_batch_that_failed(folder: Path) -> None:
+    """Behind half a batch no reader would find the next one."""
+    recorder = Recorder(folder, ChunkLog(), NEVER_S)
+    recorder.end(ended(1))
+    recorder._write()
+    sizes = [path.stat().st_size for path in sorted(folder.iterdir())]
+    recorder._failure = OSError(28, "No space left on device")
+    recorder.begin(begun(2))
+    recorder.end(ended(3))
+    with pytest.raises(UsageError):
+        recorder.close()
+    assert [path.stat().st_size for path in sorted(folder.iterdir())] == sizes
+    assert load(folder).requests.request.tolist() == [1]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -1,0 +1,138 @@
+"""The report as JSON: schema ``latprof.summary/1``, every key of it described in ``docs/summary.md``. Nothing is rounded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from latprof.analysis.quantiles import SHOWN, Distribution
+from latprof.report.values import MEAN, Budget, LayerRow, Report
+from latprof.units import MISSING_NS, NS_PER_S, ms
+
+SCHEMA = "latprof.summary/1"
+"""Additions keep the number."""
+
+FLAT = ("ttft", "ttft_sent", "ttfo", "tpot", "itl", "e2el", "lateness")
+"""Metrics with keys of their own at the top level, in the names peers use."""
+
+
+def summary(report: Report) -> dict[str, Any]:
+    """``report`` as plain values for JSON: times in ms, rates per second, shares as fractions; null where a figure is not known or refused."""
+    return {
+        "schema": SCHEMA,
+        "run": {
+            "id": report.run_id,
+            "folder": str(report.folder),
+            "url": report.url,
+            "model": report.model,
+            "stub": report.is_stub,
+            "seed": report.seed,
+            "partial": report.facts.partial,
+            "interrupted": report.interrupted,
+        },
+        "config_hash": report.config_hash,
+        "arrival_model": report.arrival_model,
+        "valid": report.valid,
+        "doubts": [{"id": doubt.id, "level": doubt.level, "text": doubt.text, "remedy": doubt.remedy} for doubt in report.doubts],
+        "counts": _counts(report),
+        "rate": _rate(report),
+        "goodput": _goodput(report),
+        **{key: value for metric in FLAT for key, value in _flat(metric, report.metrics[metric]).items()},
+        "tokens_per_chunk": _number(report.tokens_per_chunk),
+        "tokens_source": dict(report.tokens_sources),
+        "layers": {} if report.budget is None else {report.budget.metric: [_layer(report.budget, row) for row in report.budget.rows]},
+        "generator": {
+            "cpu_share": _number(report.facts.cpu_share),
+            "p99_loop_lag_ms": _ms(report.facts.loop_lag_p99_ns),
+            "p99_wake_lateness_ms": _ms(report.facts.lateness_p99_ns),
+        },
+        "host": dict(report.host),
+    }
+
+
+def _counts(report: Report) -> dict[str, Any]:
+    counts = report.counts
+    return {
+        "planned": counts.planned if counts.planned != MISSING_NS else None,
+        "sent": counts.sent,
+        "ok": counts.ok,
+        "failed": counts.failed,
+        "warmup": counts.warmup,
+        "errors": dict(counts.errors),
+        "with_spans_share": _number(report.facts.span_coverage),
+    }
+
+
+def _rate(report: Report) -> dict[str, Any]:
+    rate = report.rate
+    return {
+        "intended_per_s": _number(rate.intended_per_s),
+        "achieved_per_s": _number(rate.achieved_per_s),
+        "intended_cv": _number(rate.intended_cv),
+        "achieved_cv": _number(rate.achieved_cv),
+        "duration_s": rate.duration_ns / NS_PER_S,
+        "completed_per_s": _number(rate.completed_per_s),
+        "output_tokens_per_s": _number(rate.output_tokens_per_s),
+    }
+
+
+def _goodput(report: Report) -> dict[str, Any] | None:
+    if report.goodput is None:
+        return None
+    goodput = report.goodput
+    return {
+        "objectives_ms": dict(goodput.objectives_ms),
+        "good": goodput.good,
+        "per_s": _number(goodput.per_s),
+        "share": _number(goodput.share),
+    }
+
+
+def _flat(metric: str, found: Distribution) -> dict[str, float | int | None]:
+    percentiles = {f"p{100 * p:g}_{metric}_ms": _ms(value) for p, value in zip(SHOWN, found.percentiles, strict=True)}
+    hd = {f"p{100 * p:g}_{metric}_hd_ms": _ms(value) for p, value in zip(SHOWN, found.hd, strict=True)}
+    return {
+        f"mean_{metric}_ms": _ms(found.mean),
+        **percentiles,
+        **hd,
+        f"tail_mean_{metric}_ms": _ms(found.tail_mean),
+        f"n_{metric}": found.n,
+    }
+
+
+def _layer(budget: Budget, row: LayerRow) -> dict[str, Any]:
+    """A percentile the sample is too small for is null; the tail mean stands in its place."""
+    first = budget.columns[0].label
+    return {
+        "layer": row.layer,
+        **{f"p{100 * p:g}_ms": _at(row.total_ns, f"p{100 * p:g}") for p in SHOWN},
+        "tail_mean_ms": _at(row.total_ns, "tail mean"),
+        "mean_ms": _at(row.total_ns, MEAN),
+        "share_p50": row.share if first == "p50" else None,
+        **{f"{part}_p{100 * p:g}_ms": _at(values, f"p{100 * p:g}") for part, values in _parts(row).items() for p in SHOWN},
+        **{f"{part}_mean_ms": _at(values, MEAN) for part, values in _parts(row).items()},
+        "source": row.source,
+        "coverage": row.coverage,
+    }
+
+
+def _parts(row: LayerRow) -> Mapping[str, Mapping[str, float]]:
+    """Wait and service by column; nothing where they were not told apart, which is not zero."""
+    told = [label for label in row.total_ns if row.wait_ns[label] + row.service_ns[label] > 0 or row.total_ns[label] == 0]
+    return {
+        "wait": {label: row.wait_ns[label] for label in told},
+        "service": {label: row.service_ns[label] for label in told},
+    }
+
+
+def _at(values_ns: Mapping[str, float], label: str) -> float | None:
+    return _ms(values_ns.get(label, math.nan))
+
+
+def _ms(value_ns: float) -> float | None:
+    return _number(ms(value_ns))
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
