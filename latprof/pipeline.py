@@ -13,7 +13,7 @@ import dataclasses
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,6 +135,19 @@ def keep_stub_up(config: Config, *, port: int, otlp_http_endpoint: str | None, t
     """``latprof stub up``."""
     with _runner() as runner:
         return runner.run(_keep_stub_up(config, port, otlp_http_endpoint, truth))
+
+
+@contextlib.contextmanager
+def keep_stub_up_during(otlp_http_endpoint: str | None = None, config: Config | None = None) -> Iterator[str]:
+    """The stack in a box for the length of a ``with``; its URL."""
+    from latprof.stub.stack import start
+
+    with _runner() as runner:
+        running = runner.run(start((config or Config()).stub, otlp_http_endpoint))
+        try:
+            yield running.url
+        finally:
+            runner.run(running.stop())
 
 
 def exit_code_of(report: Report) -> Exit:

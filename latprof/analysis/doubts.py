@@ -92,7 +92,7 @@ def no_success(facts: Facts) -> Doubt | None:
         return None
     what = f"not one of {facts.failed} requests succeeded ({_listed(facts.errors)})" if facts.failed else "no request was made"
     return Doubt(
-        "no_success", "fatal", what, "try one request by hand with the same URL, model and key; `latprof run` prints each error once"
+        "no_success", "fatal", what, "look at the errors in the run folder (requests, column error_text), and try one request by hand"
     )
 
 

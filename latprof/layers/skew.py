@@ -1,4 +1,7 @@
-"""What causality says about clocks: a hop cannot begin before it was asked, nor pass a token on after its caller has it."""
+"""What causality says about clocks: a hop cannot begin before it was asked, nor do what the first token needs after its caller has it.
+
+The end of a span bounds nothing: servers close spans late (logging, callbacks), after the caller has the last byte.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,40 @@ from collections.abc import Iterator
 from latprof.layers.evidence import Evidence, Hop, Leg
 from latprof.layers.hops import Order
 from latprof.spans.clocks import Constraint
-from latprof.units import MISSING_NS, NS_PER_MS
-
-# A server's span may end after its caller has the last byte: closing work, callbacks. Ends bound a clock only this loosely.
-_END_SLACK_NS = 5 * NS_PER_MS
+from latprof.units import MISSING_NS
 
 
 def constraints(evidence: Evidence, request: Leg, order: Order) -> Iterator[Constraint]:
-    """Bounds on the clock of every hop against the clock of whoever called it. ``request`` is the client's own leg, bytes out to last in."""
+    """Bounds on the clock of every hop against the clock of whoever called it.
+
+    ``request`` is the client's own leg, bytes out to last in; it bounds the hops of callers that do not tell when the first token passed.
+    """
     by_id = {leg.span_id: leg for leg in evidence.legs if leg.span_id}
     for hop in evidence.hops:
         caller = by_id.get(hop.parent_id) or _enclosing(hop, evidence, order) or request
+        latest_ns = _needed_for_the_first_token(hop, evidence)
         if caller.clock != hop.clock:
-            yield _constraint(caller, hop)
+            had_ns = caller.first_token_ns if caller.first_token_ns != MISSING_NS else caller.end_ns
+            yield Constraint(hop.clock, caller.clock, caller.start_ns - hop.start_ns, had_ns - latest_ns)
+        if caller.first_token_ns == MISSING_NS and hop.clock != request.clock:
+            yield Constraint(hop.clock, request.clock, request.start_ns - hop.start_ns, request.first_token_ns - latest_ns)
+
+
+def _needed_for_the_first_token(hop: Hop, evidence: Evidence) -> int:
+    """The latest thing the hop is known to have done before it passed the first token on."""
+    if hop.first_token_ns != MISSING_NS:
+        return hop.first_token_ns
+    legs = [leg for leg in evidence.legs if leg.hop == hop.hop]
+    told = [
+        hop.start_ns,
+        *(leg.start_ns for leg in legs),
+        *(leg.first_token_ns for leg in legs if leg.first_token_ns != MISSING_NS),
+        *(piece.end_ns for piece in evidence.pieces if piece.hop == hop.hop and piece.start_ns >= hop.start_ns),
+    ]
+    return max(told)
 
 
 def _enclosing(hop: Hop, evidence: Evidence, order: Order) -> Hop | None:
     """Without a parent link to a leg: the nearest hop outside in hop order (clocks cannot be asked, they are what is looked for)."""
     outer = [other for other in evidence.hops if order.rank(other.hop) < order.rank(hop.hop)]
     return max(outer, key=lambda other: order.rank(other.hop)) if outer else None
-
-
-def _constraint(caller: Leg | Hop, hop: Hop) -> Constraint:
-    if MISSING_NS not in (caller.first_token_ns, hop.first_token_ns):
-        high_ns = caller.first_token_ns - hop.first_token_ns
-    else:
-        high_ns = caller.end_ns - hop.end_ns + _END_SLACK_NS
-    return Constraint(hop.clock, caller.clock, caller.start_ns - hop.start_ns, high_ns)

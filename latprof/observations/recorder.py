@@ -48,6 +48,8 @@ class Recorder:
         self._failure: Exception | None = None
         self._request_file = _open(folder / REQUESTS_STREAM, REQUESTS_SCHEMA)
         self._chunk_file = _open(folder / CHUNKS_STREAM, CHUNKS_SCHEMA)
+        # pyarrow looks things up at its first conversion: 12 ms with the interpreter lock held, which must not fall into the run.
+        batch_of([Attempt(0, 0, 0, 0, "", "", "", 0, 0)])
         self._closing = threading.Event()
         # A daemon: an interpreter that leaves without `close` must not hang on it.
         self._thread = threading.Thread(target=self._work, name="latprof-recorder", daemon=True)

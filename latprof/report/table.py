@@ -11,6 +11,7 @@ from latprof.report.values import Budget, LayerRow
 from latprof.units import NS_PER_MS
 
 UNTOLD = "-"
+BAR_WIDTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Grid:
         return any(UNTOLD in (line.wait, line.service) for line in self.lines)
 
 
-def grid(budget: Budget, bar_width: int = 16) -> Grid:
+def grid(budget: Budget, bar_width: int = BAR_WIDTH) -> Grid:
     """Lay the budget out. Every column of cells, the shares, and wait + service (+ what was not told apart) = the first cell, add up as printed."""
     decimals = _decimals(max(column.value_ns for column in budget.columns))
     unit_ns = NS_PER_MS / 10**decimals
@@ -114,7 +115,8 @@ def _parts(row: LayerRow, label: str, unit_ns: float, cell: int) -> tuple[int, i
 
 def _decimals(largest_ns: float) -> int:
     """Seven characters hold every cell: 10 us steps below a second, 100 us below 100 s."""
-    return 2 if largest_ns < 1_000 * NS_PER_MS else 1 if largest_ns < 100_000 * NS_PER_MS else 0
+    largest_ms = round(largest_ns) / NS_PER_MS
+    return 2 if largest_ms < 1_000 else 1 if largest_ms < 100_000 else 0
 
 
 def broken(name: str, width: int) -> str:

@@ -18,7 +18,7 @@ from rich.text import Text
 from latprof.analysis.doubts import Doubt, Level
 from latprof.analysis.metrics import SAMPLED
 from latprof.analysis.quantiles import SHOWN
-from latprof.report.table import Grid, Line, broken, grid
+from latprof.report.table import BAR_WIDTH, Grid, Line, broken, grid
 from latprof.report.values import Budget, LayerRow, Report
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
 
@@ -29,6 +29,7 @@ _UTF_BAR, _ASCII_BAR = ("░", "█"), (".", "#")
 # Without a terminal there is no width to keep to; this one has room for the bars.
 _WIDTH_IN_FILES = 120
 _BARS_FROM = 108
+_NARROWEST_NAME = 14
 
 
 def render(report: Report, file: TextIO | None = None, *, stderr: bool = False) -> None:
@@ -131,31 +132,36 @@ def _budget(budget: Budget, console: Console) -> None:
 def _table(laid_out: Grid, console: Console) -> Table:
     wide = console.width >= _BARS_FROM
     ascii_only = console.options.ascii_only
-    # The narrow table is 80 columns with room for merged names on two lines.
-    name_width = max(len(line.layer) for line in laid_out.lines) if laid_out.lines else 8
-    name_width = min(name_width, max(16, console.width - 86) if wide else max(12, console.width - 58))
+    total, lines = laid_out.total, laid_out.lines
+    columns = [
+        *((label, total.cells[index], [line.cells[index] for line in lines], "right") for index, label in enumerate(laid_out.head)),
+        ("share", total.share, [line.share for line in lines], "right"),
+        ("wait", total.wait, [line.wait for line in lines], "right"),
+        ("service", total.service, [line.service for line in lines], "right"),
+        ("source", "", [line.source if wide else _short(line.source) for line in lines], "left"),
+        ("cover", "", [line.coverage for line in lines], "right"),
+    ]
+    widths = [max(map(len, (head, foot, *cells))) for head, foot, cells, _ in columns]
+    gap = 2 if wide else 1
+    left = console.width - sum(widths) - gap * len(widths) - (gap + BAR_WIDTH if wide else 0)
+    name_width = max(_NARROWEST_NAME, min(left, max((len(line.layer) for line in lines), default=0)))
     box = _ASCII_LINES if ascii_only else SIMPLE
-    table = Table(box=box, show_edge=False, padding=(0, 1, 0, 0) if wide else 0, pad_edge=False, show_footer=True)
-    total = laid_out.total
-    table.add_column("layer", total.layer, width=name_width, no_wrap=True)
-    for label, cell in zip(laid_out.head, total.cells, strict=True):
-        table.add_column(label, cell, justify="right", min_width=7, no_wrap=True)
-    table.add_column("share", total.share, justify="right", no_wrap=True)
-    table.add_column("wait", total.wait, justify="right", min_width=6, no_wrap=True)
-    table.add_column("service", total.service, justify="right", min_width=7, no_wrap=True)
-    table.add_column("source", min_width=6, no_wrap=True)
-    table.add_column("cover", justify="right", no_wrap=True)
+    table = Table(box=box, show_edge=False, padding=(0, gap - 1, 0, 0), pad_edge=False, show_footer=True)
+    table.add_column("layer", total.layer, width=name_width)
+    for (head, foot, _, side), width in zip(columns, widths, strict=True):
+        table.add_column(head, foot, justify="right" if side == "right" else "left", min_width=width, no_wrap=True)
     if wide:
         table.add_column(f"{laid_out.head[0]} ({_bar(ascii_only)[0]} wait)", no_wrap=True)
-    for line in laid_out.lines:
-        cells = [broken(line.layer, name_width), *line.cells, line.share, line.wait, line.service, _source(line, wide=wide), line.coverage]
-        table.add_row(*cells, *([_drawn(line, ascii_only=ascii_only)] if wide else []))
+    for index, line in enumerate(lines):
+        cells = [column[2][index] for column in columns]
+        table.add_row(broken(line.layer, name_width), *cells, *([_drawn(line, ascii_only=ascii_only)] if wide else []))
     return table
 
 
-def _source(line: Line, *, wide: bool) -> str:
-    first, *more = line.source.split("+")
-    return line.source if wide or not more else f"{first[:5]}+"
+def _short(source: str) -> str:
+    """The first source in four or five letters, and whether there are more."""
+    first, *more = source.split("+")
+    return f"{first[:5]}+" if more else first[:6]
 
 
 def _bar(ascii_only: bool) -> tuple[str, str]:
@@ -228,7 +234,8 @@ def _lines(report: Report) -> Iterator[tuple[str, str]]:
         yield "errors", ", ".join(f"{name} {number}" for name, number in counts.errors.items())
     if report.goodput is not None:
         wanted = ", ".join(f"{metric} <= {limit_ms:g} ms" for metric, limit_ms in report.goodput.objectives_ms.items())
-        yield "goodput", f"{_figure(report.goodput.per_s)}/s ({100 * report.goodput.share:.1f} % meet {wanted})"
+        share = f"{100 * report.goodput.share:.1f} %" if not math.isnan(report.goodput.share) else "-"
+        yield "goodput", f"{_figure(report.goodput.per_s)}/s ({share} meet {wanted})"
     if report.tokens_sources:
         source = " and ".join(report.tokens_sources)
         yield (

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from latprof.analysis.buffering import Buffering
+from latprof.analysis.doubts import DOUBTS, Facts, StageFacts, doubts
+from latprof.units import NS_PER_MS as MS
+
+CLEAN = Facts(
+    sent=1_000,
+    ok=1_000,
+    ttft_p50_ns=200.0 * MS,
+    lateness_p99_ns=0.5 * MS,
+    loop_lag_p99_ns=1.0 * MS,
+    cpu_share=0.3,
+    asked_per_s=50.0,
+    offered_per_s=50.1,
+    requests_with_layers=1_000,
+    p99_inflation=1.0,
+    first_half_p50_ns=200.0 * MS,
+    second_half_p50_ns=202.0 * MS,
+    halves_apart=0.4,
+    spans=12_000,
+    span_coverage=0.99,
+    unattributed_share_p50=0.03,
+    unattributed=("gateway",),
+    stages=(StageFacts("gateway", timer_error_p99_ns=0.3 * MS, cpu_share=0.2),),
+)
+
+# What changes, the doubt it raises, its level, and what its text must say.
+CASES: list[tuple[dict[str, Any], str, str, str]] = [
+    ({"ok": 0, "failed": 1_000, "errors": {"auth": 1_000}}, "no_success", "fatal", "auth 1000"),
+    ({"ok": 985, "failed": 15, "errors": {"timeout": 15}}, "failures", "warning", "1.5 %"),
+    ({"ok": 900, "failed": 100, "errors": {"server": 100}}, "failures", "fatal", "server 100"),
+    ({"lateness_p99_ns": 2.1 * MS}, "lateness", "warning", "2.10 ms at p99"),
+    ({"lateness_p99_ns": 21.0 * MS}, "lateness", "fatal", "21 ms"),
+    ({"loop_lag_p99_ns": 6.0 * MS}, "loop_lag", "warning", "6.00 ms"),
+    ({"cpu_share": 0.85}, "generator_cpu", "warning", "85 %"),
+    ({"cpu_share": 0.97}, "generator_cpu", "fatal", "97 %"),
+    ({"offered_per_s": 49.0}, "offered_load", "warning", "2.0 % off"),
+    ({"offered_per_s": 40.0}, "offered_load", "fatal", "40/s where the schedule has 50/s"),
+    ({"refused": ("p99",), "requests_with_layers": 500}, "small_sample", "warning", "500 requests are too few for p99"),
+    ({"refused": ("p90", "p99"), "p99_inflation": 4.0}, "small_sample", "warning", "about 250 independent"),
+    ({"second_half_p50_ns": 260.0 * MS, "halves_apart": 5.0}, "drift", "warning", "a queue that grows"),
+    ({"second_half_p50_ns": 160.0 * MS, "halves_apart": -5.0}, "drift", "warning", "a cold start"),
+    ({"partial": True, "partial_reason": "it was killed"}, "partial", "warning", "it was killed"),
+    ({"interrupted": True}, "interrupted", "warning", "interrupted"),
+    ({"stream_options_dropped": True}, "stream_options", "note", "stream_options"),
+    ({"tokens_not_from_usage": 7}, "token_counts", "warning", "7 of 1000"),
+    ({"ports_taken": ("port 4317 is taken",)}, "otlp_port", "warning", "port 4317 is taken"),
+    ({"spans": 0, "span_coverage": 0.0}, "no_spans", "note", "no spans"),
+    ({"span_coverage": 0.5}, "span_coverage", "warning", "only 50 %"),
+    ({"rejected": {"too_large": 3}}, "spans_lost", "warning", "too_large 3"),
+    ({"span_write_error": "disk full"}, "spans_lost", "warning", "disk full"),
+    ({"missing_by_service": {"envoy": 3}}, "spans_missing", "note", "envoy 3"),
+    ({"missing_by_service": {"envoy": 300}}, "spans_missing", "warning", "envoy 300"),
+    ({"other_spans": 12}, "spans_of_others", "note", "12 spans"),
+    ({"unattributed_share_p50": 0.08}, "residual", "warning", "inside gateway"),
+    ({"unattributed_share_p50": 0.3}, "residual", "warning", "tells too little"),
+    ({"clocks_corrected": {"host.name=b": 250.0 * MS}}, "clock_skew", "note", "host.name=b +250.00 ms"),
+    ({"clocks_inconsistent": ("host.name=b",)}, "clock_skew", "warning", "no single offset"),
+    ({"conflicts": {"prefill": 10}}, "conflicts", "note", "prefill 10"),
+    ({"conflicts": {"prefill": 100}}, "conflicts", "warning", "prefill 100"),
+    ({"buffering": Buffering("haproxy", 1.0, 480.0 * MS, 300)}, "buffering", "warning", "haproxy holds streams for 480 ms"),
+    ({"cap_wait_share": 0.2}, "cap_held", "note", "20 %"),
+    ({"stages": (StageFacts("gateway", 12.0 * MS, 0.2),)}, "stub_bound", "fatal", "gateway (12 ms off"),
+    ({"stages": (StageFacts("decode", 0.1 * MS, 0.9),)}, "stub_bound", "fatal", "decode"),
+    ({"stages_died": "gateway ended with 1: oops"}, "stub_bound", "fatal", "oops"),
+]
+
+
+def test_a_clean_run_raises_no_doubt() -> None:
+    assert doubts(CLEAN) == ()
+
+
+@pytest.mark.parametrize(("change", "name", "level", "says"), CASES, ids=[f"{case[1]}-{index}" for index, case in enumerate(CASES)])
+def test_each_fact_raises_its_doubt_and_no_other(change: dict[str, Any], name: str, level: str, says: str) -> None:
+    (raised,) = doubts(dataclasses.replace(CLEAN, **change))
+    assert (raised.id, raised.level) == (name, level)
+    assert says in raised.text
+    assert raised.remedy
+
+
+# Just inside every limit.
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ok": 990, "failed": 10, "errors": {"timeout": 10}},
+        {"lateness_p99_ns": 2.0 * MS},  # 1 % of TTFT
+        {"ttft_p50_ns": 20.0 * MS, "lateness_p99_ns": 1.0 * MS},  # 1 ms whatever TTFT is
+        {"loop_lag_p99_ns": 5.0 * MS},
+        {"cpu_share": 0.8},
+        {"offered_per_s": 49.76},
+        {"second_half_p50_ns": 208.0 * MS, "halves_apart": 9.0},  # sure, and too small to matter
+        {"second_half_p50_ns": 260.0 * MS, "halves_apart": 2.0},  # large, and chance
+        {"span_coverage": 0.95},
+        {"unattributed_share_p50": 0.05},
+        {"buffering": Buffering("haproxy", 0.1, 480.0 * MS, 3)},
+        {"cap_wait_share": 0.01},
+        {"stages": (StageFacts("gateway", 10.0 * MS, 0.8),)},
+        {"stages": (StageFacts("gateway"),)},
+        {"rejected": {"busy": 0}},
+        {"missing_by_service": {"envoy": 0}},
+    ],
+)
+def test_inside_the_limits_there_is_no_doubt(change: dict[str, Any]) -> None:
+    assert doubts(dataclasses.replace(CLEAN, **change)) == ()
+
+
+def test_every_doubt_has_a_case() -> None:
+    cases = [dataclasses.replace(CLEAN, **change) for change, *_ in CASES]
+    assert [doubt for doubt in DOUBTS if all(doubt(facts) is None for facts in cases)] == []
+
+
+def test_nothing_known_is_no_reason_to_doubt_but_nothing_done_is() -> None:
+    assert [doubt.id for doubt in doubts(Facts())] == ["no_success"]
+    assert doubts(Facts(ok=10)) == (doubts(dataclasses.replace(CLEAN, spans=0))[0],)  # only the note on spans
+
+
+def test_an_interrupted_run_is_not_blamed_for_its_rate() -> None:
+    raised = doubts(dataclasses.replace(CLEAN, interrupted=True, offered_per_s=30.0))
+    assert [doubt.id for doubt in raised] == ["interrupted"]
+
+
+def test_the_gravest_come_first() -> None:
+    raised = doubts(dataclasses.replace(CLEAN, other_spans=1, cpu_share=0.99, loop_lag_p99_ns=50.0 * MS))
+    assert [doubt.level for doubt in raised] == ["fatal", "warning", "note"]

@@ -1,0 +1,120 @@
+"""A run made by hand: 1 200 requests with known layers, as it would be loaded from its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latprof.client.stamps import Attempt
+from latprof.layers.table import Layers
+from latprof.observations.columns import Chunks, Requests
+from latprof.observations.folder import Run
+from latprof.report.values import Report, build
+from latprof.spans.span import Span, SpanKind
+from latprof.spans.store import Spans
+from latprof.units import NS_PER_MS, NS_PER_S
+
+MS = NS_PER_MS
+NAMES = (
+    "client.lateness",
+    "net.request",
+    "gateway.auth",
+    "gateway.tokenize",
+    "engine.api+engine.tokenize+engine.queue",
+    "prefill",
+    "net.response",
+    "unattributed@gateway",
+)
+SOURCES = (("client",), ("span",), ("span",), ("span", "header"), ("span",), ("attribute",), ("span",), ("span",))
+
+META: dict[str, Any] = {
+    "run_id": "0123456789abcdef",
+    "config": {"load": {"concurrency": None, "max_concurrency": None}, "goodput": {"ttft": 120.0, "tpot": 12.0}, "target": {"model": "m"}},
+    "config_hash": "feedbeef",
+    "seed": 7,
+    "arrival_model": "open loop, constant 50/s",
+    "planned": {"measured": 1_200},
+    "target": {"url": "http://127.0.0.1:8000/v1/chat/completions", "is_stub": False},
+    "preflight": {"include_usage": True},
+    "phases": [{"name": "measured", "start_ns": 0, "end_ns": 24 * NS_PER_S, "health": {"loop_lag_p99_ns": 1_100_000, "cpu_share": 0.21}}],
+    "host": {"cpu_model": "A processor", "cpus": 2, "kernel": "6.1", "python": "CPython 3.11.7"},
+    "anchor": {"monotonic_ns": 0, "unix_ns": 0, "bracket_ns": 0},
+}
+
+
+def made_layers(n: int, seed: int = 1) -> Layers:
+    """Layers in ns, of which the tokenizer's is half wait and those of the network are not told apart."""
+    draws = np.random.default_rng(seed)
+    columns = [
+        draws.exponential(0.05, n),
+        draws.gamma(4, 0.1, n),
+        draws.lognormal(0.7, 0.3, n),
+        draws.lognormal(1.6, 0.5, n) + np.where(draws.random(n) < 0.02, 60.0, 0.0),
+        draws.exponential(3.0, n),
+        draws.lognormal(3.6, 0.25, n),
+        draws.gamma(4, 0.05, n),
+        draws.exponential(0.2, n),
+    ]
+    total_ns = np.rint(np.stack(columns, axis=1) * MS).astype(np.int64)
+    wait_ns = np.zeros_like(total_ns)
+    wait_ns[:, 0] = total_ns[:, 0]
+    wait_ns[:, 3] = total_ns[:, 3] // 2
+    service_ns = total_ns - wait_ns
+    service_ns[:, [1, 4, 6, 7]] = 0
+    present = np.ones_like(total_ns, bool)
+    present[: n // 300, 3] = False
+    return Layers("ttft", NAMES, np.arange(n), total_ns, wait_ns, service_ns, present, SOURCES, ("gateway", "engine"))
+
+
+def made_run(n: int = 1_200, **meta: Any) -> tuple[Run, Layers, Spans]:
+    """``n`` successes at 50 a second with four tokens each, and two failures."""
+    layers = made_layers(n)
+    ttft_ns = layers.total_ns.sum(axis=1)
+    attempts = [_attempt(index, int(ttft_ns[index]), int(layers.total_ns[index, 0])) for index in range(n)]
+    if n:
+        attempts += [_failed(n, "timeout"), _failed(n + 1, "server")]
+    chunk_rows = [(row.request, row.first_token_ns + step * 10 * MS) for row in attempts[:n] for step in range(4)]
+    requests, stamps_ns = (np.array(column, np.int64) for column in zip(*chunk_rows, strict=True)) if n else (np.zeros(0, np.int64),) * 2
+    chunks = Chunks(requests, stamps_ns, np.full(len(requests), 180), np.ones(len(requests), np.int64))
+    spans = Spans.of([Span(f"{row.request:032x}", f"{row.request:016x}", "", "s", SpanKind.SERVER, 0, 1) for row in attempts[:n]])
+    return Run(Path("runs/made"), META | meta, Requests.from_attempts(attempts), chunks), layers, spans
+
+
+def made_report(n: int = 1_200, **meta: Any) -> Report:
+    return build(*made_run(n, **meta))
+
+
+def _attempt(index: int, ttft_ns: int, late_ns: int) -> Attempt:
+    at_ns = index * 20 * MS
+    first_ns = at_ns + ttft_ns
+    return Attempt(
+        request=index,
+        session=index,
+        turn=0,
+        attempt=0,
+        phase="measured",
+        trace_id=f"{index:032x}",
+        span_id=f"{index:016x}",
+        asked_prompt_tokens=16,
+        asked_output_tokens=4,
+        intended_ns=at_ns,
+        ready_ns=at_ns + late_ns,
+        start_ns=at_ns + late_ns,
+        send_ns=at_ns + late_ns + 1_000,
+        headers_ns=first_ns - 1_000_000,
+        first_token_ns=first_ns,
+        first_answer_ns=first_ns,
+        last_token_ns=first_ns + 30 * MS,
+        end_ns=first_ns + 31 * MS,
+        token_chunks=4,
+        output_tokens=4,
+        tokens_source="usage",
+        status=200,
+    )
+
+
+def _failed(index: int, error_class: str) -> Attempt:
+    return dataclasses.replace(_attempt(index, 50 * MS, 0), error_class=error_class)
