@@ -28,7 +28,7 @@ from harness.verdict import Figure
 from latprof.analysis.buffering import Buffering
 from latprof.config import load_config
 from latprof.layers.vocabulary import belongs_to
-from latprof.pipeline import keep_stub_up_during, run
+from latprof.pipeline import keep_stub_up_during, report_of, run
 from latprof.report.terminal import render
 from latprof.report.values import Report
 
@@ -58,7 +58,7 @@ def drive(chain: Chain, otlp_grpc_port: int, requests: int, out: Path) -> tuple[
             "target": {"url": chain.url, "model": chain.model, "api_key_env": _KEY_VARIABLE},
             "load": {"rate_per_s": RATE_PER_S, "num_requests": requests, "warmup_requests": 5, "seed": SEED},
             # The tiny model's tokenizer cuts text into far more tokens than ours, and 20 kB of prompt take it 18 s.
-            "workload": {"prompt_tokens": 24, "output_tokens": 8},
+            "workload": {"prompt_tokens": 6, "output_tokens": 8},
             "spans": {"grpc_port": otlp_grpc_port, "http_port": 0, "grace": "12s"},
             "out": out,
         },
@@ -108,8 +108,6 @@ def buffered(*, http_no_delay: bool) -> Buffering | None:
                 "spans": {"http_port": otlp_http_port, "grpc_port": 0},
             }
             with arm(f"no-delay {http_no_delay}", overrides) as told:
-                from latprof.pipeline import report_of
-
                 return report_of(told.observed.folder).facts.buffering
 
 
@@ -128,8 +126,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         passed = verdict.show("the real chain", head, figures(told))
         wrong = read("shuffled", told.observed.folder, shuffled(told.spans))
         passed &= verdict.control("spans shuffled between traces", figures(wrong))
-        if options.requests < 0:
-            return
         held, clean = buffered(http_no_delay=False), buffered(http_no_delay=True)
         passed &= verdict.show(
             "the buffering hop",

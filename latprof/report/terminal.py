@@ -19,7 +19,7 @@ from latprof.analysis.doubts import Doubt, Level
 from latprof.analysis.metrics import SAMPLED
 from latprof.analysis.quantiles import SHOWN
 from latprof.report.table import BAR_WIDTH, Grid, Line, broken, grid
-from latprof.report.values import Budget, LayerRow, Report
+from latprof.report.values import Budget, Column, LayerRow, Report
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
 
 _STYLES: Mapping[Level, str] = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
@@ -77,17 +77,23 @@ def _doubt(doubt: Doubt, console: Console) -> None:
 # --- the budget ---------------------------------------------------------------------------------------------------------------------------
 
 
-def largest(budget: Budget) -> str:
-    """One plain sentence: the largest layer at the middle, and at the end of the table."""
+def largest(budget: Budget, laid_out: Grid) -> str:
+    """One plain sentence: the largest layer at the middle, and at the end of the table, with the figures as printed."""
     parts: list[str] = []
-    for label in dict.fromkeys((budget.columns[0].label, budget.columns[-1].label)):
-        row = max(budget.rows, key=lambda row: row.total_ns[label])
-        value_ns = budget.value_ns(label)
-        share = row.total_ns[label] / value_ns if value_ns else 0.0
-        what = f"{_ms(row.total_ns[label])} of {_ms(value_ns)} ms ({100 * share:.0f} %)"
-        where = f"in the {label}" if " " in label or label == "mean" else f"at {label}"
-        parts.append(f"{row.layer} {where}, {what}" if parts else f"The largest layer of TTFT is {row.layer} {where}: {what}")
+    for index in sorted({0, len(budget.columns) - 1}):
+        column = budget.columns[index]
+        row = max(budget.rows, key=lambda row: row.total_ns[column.label])
+        cell = next((line.cells[index] for line in laid_out.lines if line.layer == row.layer), "0")
+        share = row.total_ns[column.label] / column.value_ns if column.value_ns else 0.0
+        what = f"{cell} of {laid_out.total.cells[index]} ms ({100 * share:.0f} %)"
+        parts.append(
+            f"{row.layer} {_where(column)}, {what}" if parts else f"The largest layer of TTFT is {row.layer} {_where(column)}: {what}"
+        )
     return "; ".join(parts) + "." + _rise(budget)
+
+
+def _where(column: Column) -> str:
+    return f"at {column.label}" if column.kind == "percentile" else f"in the {column.label}"
 
 
 def by_prefix(budget: Budget) -> str:
@@ -100,7 +106,7 @@ def by_prefix(budget: Budget) -> str:
             groups.setdefault(prefixes.pop(), []).append(row.total_ns[first.label])
     sums = [(name, sum(parts)) for name, parts in groups.items() if len(parts) > 1 and first.value_ns > 0]
     told = (f"{name} {_ms(value_ns)} ms ({100 * value_ns / first.value_ns:.0f} %)" for name, value_ns in sums)
-    return f"Together, in the {first.label}: {', '.join(told)}." if sums else ""
+    return f"Together, {_where(first)}: {', '.join(told)}." if sums else ""
 
 
 def _rise(budget: Budget) -> str:
@@ -119,7 +125,7 @@ def _rise(budget: Budget) -> str:
 
 def _budget(budget: Budget, console: Console) -> None:
     laid_out = grid(budget)
-    console.print(Text(largest(budget), "bold"))
+    console.print(Text(largest(budget, laid_out), "bold"))
     console.print(by_prefix(budget))
     console.print()
     console.print(f"TTFT budget in ms: what each layer contributes at a percentile ({budget.requests} requests)")

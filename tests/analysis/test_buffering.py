@@ -26,7 +26,9 @@ def client(headers: float, first: float, last: float, chunks: int = 30) -> Clien
     return ClientView(at(headers), at(first), at(last), np.full(N, chunks))
 
 
-def hop(name: str, passed: float | None = None, received: float | None = None, headers: float | None = None, end: float | None = None) -> HopView:
+def hop(
+    name: str, passed: float | None = None, received: float | None = None, headers: float | None = None, end: float | None = None
+) -> HopView:
     columns = [NEVER if value is None else at(value) for value in (passed, received, headers, end)]
     return HopView(name, *columns)
 

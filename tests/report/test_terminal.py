@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,14 @@ def text_of(report: Report, width: int, encoding: str = "utf-8", **options: Any)
     """What a console of that width and encoding shows, without the spaces at the ends of lines."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
     write(report, Console(file=stream, width=width, highlight=False, markup=False, emoji=False, **options))
-    shown = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    shown = stream.buffer.getvalue().decode(encoding)
     return "".join(f"{line.rstrip()}\n" for line in shown.splitlines())
 
 
-REPORTS = {
-    "wide": (lambda: made_report(), 120, "utf-8"),
-    "narrow": (lambda: made_report(), 80, "utf-8"),
-    "ascii": (lambda: made_report(), 120, "ascii"),
+REPORTS: dict[str, tuple[Callable[[], Report], int, str]] = {
+    "wide": (made_report, 120, "utf-8"),
+    "narrow": (made_report, 80, "utf-8"),
+    "ascii": (made_report, 120, "ascii"),
     "few": (lambda: made_report(150, arrival_model="closed loop, 8 in flight"), 120, "utf-8"),
     "none": (lambda: made_report(0), 80, "utf-8"),
 }
@@ -58,7 +59,7 @@ def test_a_stream_that_cannot_show_a_servers_words_still_gets_the_report() -> No
     report = made_report(30, stub={"died": "gateway ended with 1: \N{SNOWMAN} [bold]"})
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
     render(report, stream)
-    shown = stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    shown = stream.buffer.getvalue().decode()
     assert "NOT VALID" in shown
     assert "? [bold]" in shown  # and what looks like markup is left as it is
 

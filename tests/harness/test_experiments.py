@@ -1,0 +1,69 @@
+"""The experiments of the harness, short: enough to fail when attribution breaks, too little to publish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import omission, planted, replay, truth, verdict
+from harness.arms import arm, read
+from harness.verdict import Figure
+
+pytestmark = pytest.mark.live
+
+
+def missed(figures: list[Figure]) -> list[str]:
+    return [f"{figure.name}: {figure.value:g}, asked {figure.asked}" for figure in figures if not figure.passed]
+
+
+def test_attribution_agrees_with_the_stages_own_truth() -> None:
+    with arm("quickstart", {"load": {"num_requests": 300, "seed": 1}, "stub": {"truth": True}}) as quickstart:
+        known = truth.truth_of(quickstart.truth)
+        assert missed(truth.figures(quickstart, known)) == []
+        wrong = read("shuffled", quickstart.observed.folder, truth.shuffled(quickstart.spans))
+        assert missed(truth.figures(wrong, known)[:-3])
+
+
+def test_a_plant_moves_its_own_layer_and_no_other() -> None:
+    # Medians only, and twice the tolerance: 150 requests on a busy machine say nothing about a p99.
+    with arm("base", planted.config(150)) as base, arm("safety", planted.config(150, plant={"gateway.safety": "40ms"})) as moved:
+        rise = {layer: moved.contribution_ms(layer, 0.5) - base.contribution_ms(layer, 0.5) for layer in moved.layers.names}
+        assert rise.pop("gateway.safety") == pytest.approx(40, abs=6)
+        assert max(abs(others) for others in rise.values()) < 6, rise
+        assert moved.unattributed_share() < 0.05
+
+
+def test_a_stall_shows_at_p99_and_not_at_p50() -> None:
+    stall = {"stage": "gateway", "kind": "stall", "layer": "gateway.safety", "share": 0.02, "for": "150ms"}
+    with arm("base", planted.config(300)) as base, arm("stall", planted.config(300, faults=[stall])) as stalled:
+        rise = {p: stalled.contribution_ms("gateway.safety", p) - base.contribution_ms("gateway.safety", p) for p in (0.5, 0.99)}
+        assert abs(rise[0.5]) < 5
+        assert rise[0.99] > 60
+
+
+def test_a_freeze_is_seen_from_the_intended_start_as_computed() -> None:
+    measured, control = omission.run_frozen(700)
+    assert missed(measured) == []
+    assert missed(control)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not replay.TRACE.exists(), reason=f"the trace is not part of the repository; expected at {replay.TRACE}")
+def test_a_real_trace_is_replayed_to_the_token() -> None:
+    with arm("azure code", replay.overrides(replay.TRACE, 10)) as told:
+        assert missed(replay.figures(told, replay.TRACE, 10)) == []
+        assert missed(replay.figures(told, replay.TRACE, 10, shift=1))
+
+
+def test_a_figure_that_is_not_a_number_never_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not Figure("x", float("nan")).passed
+    assert not verdict.show("t", "h", [Figure("x", 3, high=2)])
+    assert "MISS" in capsys.readouterr().out
+    assert verdict.control("made wrong", [Figure("x", 3, high=2)])
+    assert not verdict.control("made right", [Figure("x", 1, high=2)])
+
+
+def test_every_experiment_says_what_it_is() -> None:
+    for module in (omission, planted, replay, truth):
+        assert f"python -m harness.{Path(str(module.__file__)).stem}" in str(module.__doc__)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_run import META, MS, NAMES, made_layers, made_report, made_run
+
+from latprof.layers.table import Conflict
+from latprof.report.values import build
+from latprof.spans.store import Spans
+from latprof.units import NS_PER_S
+
+
+def test_every_column_of_the_budget_adds_up_to_the_harrell_davis_percentile() -> None:
+    report = made_report()
+    assert report.budget is not None
+    for column, hd in zip(report.budget.columns, report.metrics["ttft"].hd, strict=True):
+        assert sum(row.total_ns[column.label] for row in report.budget.rows) == pytest.approx(column.value_ns, rel=1e-9)
+        assert column.value_ns == pytest.approx(hd, rel=1e-12)
+    assert sum(row.share for row in report.budget.rows) == pytest.approx(1)
+    assert report.budget.value_ns("mean") == pytest.approx(report.metrics["ttft"].mean)
+    assert math.isnan(report.budget.value_ns("tail mean"))
+
+
+def test_rows_keep_path_order_sources_and_coverage() -> None:
+    report = made_report()
+    assert report.budget is not None
+    assert tuple(row.layer for row in report.budget.rows) == NAMES
+    tokenize = report.budget.rows[3]
+    assert (tokenize.source, tokenize.coverage) == ("span+header", 1196 / 1200)
+    assert tokenize.wait_ns["p50"] + tokenize.service_ns["p50"] == pytest.approx(tokenize.total_ns["p50"], rel=1e-6)
+
+
+def test_percentiles_are_over_successes_and_counts_over_all() -> None:
+    report = made_report()
+    assert report.metrics["ttft"].n == 1_200
+    assert (report.counts.ok, report.counts.failed) == (1_200, 2)
+    assert report.goodput is not None
+    assert report.goodput.share < 1_200 / 1_202
+    assert report.tokens_per_chunk == 1.0
+    assert report.tokens_sources == {"usage": 1_200}
+    assert report.valid
+
+
+def test_a_folder_with_nothing_in_it_is_a_report_all_the_same() -> None:
+    report = made_report(0)
+    assert report.budget is None
+    assert [doubt.id for doubt in report.doubts] == ["no_success"]
+    assert not report.valid
+
+
+def test_a_run_killed_before_anything_was_written_down_is_understood() -> None:
+    run, layers, spans = made_run(30)
+    bare = type(run)(Path("x"), {"anchor": META["anchor"], "status": "running"}, run.requests, run.chunks, True, "it was killed")
+    report = build(bare, layers, spans)
+    assert "partial" in {doubt.id for doubt in report.doubts}
+    assert (report.arrival_model, report.goodput) == ("unknown", None)
+
+
+# --- facts of the folder reach the doubts --------------------------------------------------------------------------------------------------
+
+
+def raised(**meta: Any) -> set[str]:
+    return {doubt.id for doubt in made_report(**meta).doubts}
+
+
+def measured(**health: Any) -> list[dict[str, Any]]:
+    return [{"name": "measured", "start_ns": 0, "end_ns": 10 * NS_PER_S, "health": {"loop_lag_p99_ns": MS, "cpu_share": 0.2} | health}]
+
+
+@pytest.mark.parametrize(
+    ("meta", "doubt"),
+    [
+        ({"phases": measured(cpu_share=0.9)}, "generator_cpu"),
+        ({"phases": measured(loop_lag_p99_ns=20 * MS)}, "loop_lag"),
+        ({"interrupted": True}, "interrupted"),
+        ({"preflight": {"include_usage": False}}, "stream_options"),
+        ({"receiver": {"ports_taken": ["4317 is taken"]}}, "otlp_port"),
+        ({"receiver": {"other_spans": 4}}, "spans_of_others"),
+        ({"receiver": {"missing_by_service": {"envoy": 400}}}, "spans_missing"),
+        ({"receiver": {"rejected": {"malformed": 1}}}, "spans_lost"),
+        ({"receiver": {"write_error": "disk full"}}, "spans_lost"),
+        ({"stub": {"died": "router ended with 1"}}, "stub_bound"),
+        ({"stub": {"after": {"gateway": {"timer_error_p99_ns": 9 * MS}}}}, "stub_bound"),
+        (
+            {"stub": {"before": {"gateway": {"cpu_ns": 0}}, "after": {"gateway": {"cpu_ns": 9 * NS_PER_S}}}, "phases": measured()},
+            "stub_bound",
+        ),
+    ],
+)
+def test_what_run_json_says_reaches_the_doubts(meta: dict[str, Any], doubt: str) -> None:
+    assert doubt not in raised()
+    assert raised(**meta) == {doubt}
+
+
+def test_a_phase_too_short_to_sample_its_event_loop_says_nothing_about_it() -> None:
+    assert raised(phases=measured(loop_lag_p99_ns=-(2**63))) == set()
+
+
+def test_spans_and_layers_reach_the_doubts() -> None:
+    run, layers, spans = made_run(400)
+    assert "no_spans" in {doubt.id for doubt in build(run, layers, Spans.of([])).doubts}
+    conflicts = tuple(Conflict(index, "prefill", "span", 1, "header", 9 * MS) for index in range(40))
+    disputed = type(layers)(**{name: getattr(layers, name) for name in layers.__slots__} | {"conflicts": conflicts})
+    assert "conflicts" in {doubt.id for doubt in build(run, disputed, spans).doubts}
+
+
+def test_time_that_no_layer_claims_reaches_the_doubts() -> None:
+    run, layers, spans = made_run(400)
+    renamed = made_layers(400)
+    renamed = type(renamed)(
+        **{name: getattr(renamed, name) for name in renamed.__slots__} | {"names": (*NAMES[:5], "unattributed@engine", *NAMES[6:])}
+    )
+    (doubt,) = (doubt for doubt in build(run, renamed, spans).doubts if doubt.id == "residual")
+    assert "engine and gateway" in doubt.text
+    assert "residual" not in {doubt.id for doubt in build(run, layers, spans).doubts}
+
+
+def test_a_load_that_fell_behind_its_schedule_is_a_doubt() -> None:
+    run, layers, spans = made_run()
+    requests = run.requests
+    behind = np.linspace(0, 2 * NS_PER_S, len(requests)).astype(np.int64)
+    late = requests.select(np.arange(len(requests)))
+    for name in ("ready_ns", "start_ns"):
+        object.__setattr__(late, name, getattr(requests, name) + behind)
+    report = build(type(run)(run.folder, run.meta, late, run.chunks), layers, spans)
+    assert {"offered_load", "lateness"} <= {doubt.id for doubt in report.doubts}
+    assert not report.valid
+    closed = run.meta | {"config": {"load": {"concurrency": 4}}}
+    report = build(type(run)(run.folder, closed, late, run.chunks), layers, spans)
+    assert "offered_load" not in {doubt.id for doubt in report.doubts}
+
+
+def test_layers_that_are_all_zero_do_not_divide_by_it() -> None:
+    run, layers, spans = made_run(30)
+    nothing = type(layers)(
+        **{name: getattr(layers, name) for name in layers.__slots__}
+        | {name: np.zeros_like(layers.total_ns) for name in ("total_ns", "wait_ns", "service_ns")}
+    )
+    report = build(run, nothing, spans)
+    assert report.budget is not None
+    assert [row.share for row in report.budget.rows] == [0.0] * len(NAMES)
