@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from latprof.errors import Exit, LatprofError, UsageError
+from latprof.errors import ConfigError, Exit, LatprofError, UsageError
 
 app = typer.Typer(
     name="latprof",
@@ -83,43 +86,40 @@ def run(
     from latprof.config import load_config
     from latprof.pipeline import run_and_print
 
-    target = {
-        "url": url,
-        "model": model,
-        "api_key_env": api_key_env,
-        "headers": _headers(header),
-        "extra_body": _json_object("--extra-body", extra_body),
-        "timeout": timeout,
-    }
-    load = {
-        "rate_per_s": request_rate,
-        "arrival": arrival,
-        "burstiness": burstiness,
-        "concurrency": concurrency,
-        "max_concurrency": max_concurrency,
-        "num_requests": num_prompts,
-        "duration": duration,
-        "max_requests": max_requests,
-        **_warmup(warmup),
-        "seed": seed,
-    }
-    workload = {
-        "prompt_tokens": isl,
-        "output_tokens": osl,
-        "tokenizer": tokenizer,
-        "trace": trace,
-        "trace_window": trace_window,
-        "time_scale": time_scale,
-    }
-    spans = {
-        "otlp_host": otlp_host,
-        "grpc_port": otlp_grpc_port,
-        "http_port": otlp_http_port,
-        "hops": tuple(hops.split(",")) if hops else None,
-    }
-    flags = {"target": target, "load": load, "workload": workload, "spans": spans, "goodput": _goodput(goodput), "out": out}
-    settings = load_config(config, _nested(_given(flags), set_))
-    raise typer.Exit(run_and_print(settings, json_file=json_file, dry_run=dry_run, quiet=quiet))
+    said = (
+        Said("target.url", "--url", url),
+        Said("target.model", "--model", model),
+        Said("target.api_key_env", "--api-key-env", api_key_env),
+        Said("target.headers", "--header", _headers(header)),
+        Said("target.extra_body", "--extra-body", _json_object("--extra-body", extra_body)),
+        Said("target.timeout", "--timeout", timeout),
+        Said("load.rate_per_s", "--request-rate", request_rate),
+        Said("load.arrival", "--arrival", arrival),
+        Said("load.burstiness", "--burstiness", burstiness),
+        Said("load.concurrency", "--concurrency", concurrency),
+        Said("load.max_concurrency", "--max-concurrency", max_concurrency),
+        Said("load.num_requests", "--num-prompts", num_prompts),
+        Said("load.duration", "--duration", duration),
+        Said("load.max_requests", "--max-requests", max_requests),
+        *_warmup(warmup),
+        Said("load.seed", "--seed", seed),
+        Said("workload.prompt_tokens", "--isl", isl),
+        Said("workload.output_tokens", "--osl", osl),
+        Said("workload.tokenizer", "--tokenizer", tokenizer),
+        Said("workload.trace", "--trace", trace),
+        Said("workload.trace_window", "--trace-window", trace_window),
+        Said("workload.time_scale", "--time-scale", time_scale),
+        Said("spans.otlp_host", "--otlp-host", otlp_host),
+        Said("spans.grpc_port", "--otlp-grpc-port", otlp_grpc_port),
+        Said("spans.http_port", "--otlp-http-port", otlp_http_port),
+        Said("spans.hops", "--hops", hops.split(",") if hops else None),
+        Said("goodput", "--goodput", _goodput(goodput)),
+        Said("out", "--out", out),
+        *_assignments(set_),
+    )
+    with _flags_named(said):
+        settings = load_config(config, _nested(said))
+        raise typer.Exit(run_and_print(settings, json_file=json_file, dry_run=dry_run, quiet=quiet))
 
 
 @app.command()
@@ -138,7 +138,7 @@ def report(
 def stub_up(
     config: ConfigFile = None,
     *,
-    port: Annotated[int, typer.Option(help="the gateway's port; 0 takes a free one")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="the gateway's port; 0 takes a free one")] = 8000,
     otlp: Annotated[str | None, typer.Option(metavar="URL", help="OTLP/HTTP endpoint for spans, e.g. http://127.0.0.1:4318")] = None,
     truth: Annotated[Path | None, typer.Option(metavar="DIR", help="write what every stage really did")] = None,
     set_: Set = None,
@@ -147,8 +147,10 @@ def stub_up(
     from latprof.config import load_config
     from latprof.pipeline import keep_stub_up
 
-    settings = load_config(config, _nested({}, set_))
-    raise typer.Exit(keep_stub_up(settings, port=port, otlp_http_endpoint=otlp, truth=truth))
+    said = tuple(_assignments(set_))
+    with _flags_named(said):
+        settings = load_config(config, _nested(said))
+        raise typer.Exit(keep_stub_up(settings, port=port, otlp_http_endpoint=otlp, truth=truth))
 
 
 def main() -> None:
@@ -174,79 +176,119 @@ def main() -> None:
 # --- from flags to configuration ----------------------------------------------------------------------------------------------------------
 
 
-def _given(flags: dict[str, Any]) -> dict[str, Any]:
-    """Only what was said: flags left out never override the file."""
-    said: dict[str, Any] = {}
-    for key, value in flags.items():
-        kept = _given(value) if isinstance(value, dict) and key in _SECTIONS else value
-        if kept is not None and kept != {}:
-            said[key] = kept
-    return said
+class Said(NamedTuple):
+    """What one flag says: the configuration key it stands for, its own name, and the value (None: it was not given)."""
+
+    path: str
+    flag: str
+    value: object
 
 
-_SECTIONS = frozenset({"target", "load", "workload", "spans"})
+def _nested(said: Iterable[Said]) -> dict[str, Any]:
+    """What was said, nested like the configuration file; flags left out never override the file."""
+    nested: dict[str, Any] = {}
+    for path, flag, value in said:
+        if value is None:
+            continue
+        node = nested
+        *parents, leaf = _keys(path)
+        for depth, parent in enumerate(parents, start=1):
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise UsageError(f"{flag} {path}: {'.'.join(parents[:depth])} was given a value of its own, {node!r}; drop one of the two")
+        node[leaf] = None if value is _NULL else value
+    return nested
 
 
-def _nested(said: dict[str, Any], assignments: list[str] | None) -> dict[str, Any]:
+_NULL = object()
+"""A null that was said, as in ``--set load.duration=null``: unlike a flag left out it overrides the file."""
+
+
+def _assignments(texts: Iterable[str] | None) -> Iterator[Said]:
+    """What ``--set KEY=VALUE`` says; the value is read as YAML."""
     import yaml
 
-    for assignment in assignments or ():
-        path, equals, text = assignment.partition("=")
-        if not equals or not path:
-            raise UsageError(f"--set wants KEY=VALUE such as stub.gateway.auth=5ms, got {assignment!r}")
-        node = said
-        *parents, leaf = path.split(".") if not path.startswith("stub.plant.") else _plant_path(path)
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = yaml.safe_load(text)
-    return said
+    for text in texts or ():
+        path, equals, value = text.partition("=")
+        if not equals or not all(path.split(".")):
+            raise UsageError(f"--set wants KEY=VALUE such as stub.gateway.auth=5ms, got {path!r}{' and no value' if not equals else ''}")
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {path}: wants a YAML value such as 5ms or {{mean: 5ms}}; {' '.join(str(error).split())}") from None
+        yield Said(path, "--set", _NULL if read is None else read)
 
 
-def _plant_path(path: str) -> list[str]:
-    """Layer names hold dots of their own: stub.plant.gateway.auth is one key below stub.plant."""
-    return ["stub", "plant", path.removeprefix("stub.plant.")]
+def _keys(path: str) -> list[str]:
+    """The keys of a dotted path. Layer names hold dots of their own: stub.plant.gateway.auth is one key below stub.plant."""
+    keys = path.split(".")
+    by_layer = keys[:2] in (["stub", "plant"], ["stub", "speedup"])
+    return [*keys[:2], ".".join(keys[2:])] if by_layer and len(keys) > 2 else keys
+
+
+@contextlib.contextmanager
+def _flags_named(said: Iterable[Said]) -> Iterator[None]:
+    """A mistake in a value that came from a flag names the flag beside the configuration key."""
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        # The longest path first: load.warmup is the beginning of load.warmup_requests.
+        for path, flag in sorted({(path, flag) for path, flag, value in said if value is not None}, key=lambda it: -len(it[0])):
+            text = re.sub(rf"(?<![\w.]){re.escape(path)}(?![\w(]| \()", f"{path} ({flag})", text, count=1)
+        raise ConfigError(text) from None
 
 
 def _headers(lines: list[str] | None) -> dict[str, str] | None:
+    """``Name: value`` or ``NAME=VALUE``. What cannot be read is not repeated: it may be a key."""
     if not lines:
         return None
     headers = {}
     for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon:
-            name, colon, value = line.partition("=")
-        if not colon or not name.strip():
-            raise UsageError(f"--header wants 'Name: value', got {name.strip()!r} without a value")
-        headers[name.strip()] = value.strip()
+        match = _HEADER.fullmatch(line)
+        if match is None:
+            raise UsageError(
+                "--header wants 'Name: value', got a text (not repeated here, it may hold a key) that does not begin with 'Name:'"
+            )
+        headers[match["name"]] = match["value"].strip()
     return headers
 
 
+_HEADER = re.compile(r"\s*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*[:=](?P<value>.*)", re.DOTALL)
+
+
 def _json_object(flag: str, text: str | None) -> dict[str, Any] | None:
+    """A JSON object. What is none is not repeated: it may hold a key."""
     if text is None:
         return None
+    wanted = f"{flag} wants a JSON object such as '{{\"temperature\": 0}}'"
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"{flag} wants a JSON object such as '{{\"temperature\": 0}}', got {text!r} ({error})") from None
+        raise UsageError(f"{wanted}, got what is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{flag} wants a JSON object such as '{{\"temperature\": 0}}', got {text!r}")
+        raise UsageError(f"{wanted}, got a {type(value).__name__}")
     return value
 
 
-def _warmup(text: str | None) -> dict[str, Any]:
-    """A bare number is requests, as peers have it; with a unit it is time."""
+def _warmup(text: str | None) -> tuple[Said, ...]:
+    """A bare number is requests, as peers have it; with a unit it is time. Either replaces both of a file's."""
     if text is None:
-        return {}
-    return {"warmup_requests": int(text), "warmup": "0s"} if text.isdigit() else {"warmup": text}
+        return ()
+    count, duration = (int(text), "0s") if text.isdecimal() else (0, text)
+    return Said("load.warmup_requests", "--warmup", count), Said("load.warmup", "--warmup", duration)
 
 
 def _goodput(text: str | None) -> dict[str, str] | None:
     if text is None:
         return None
+    wanted = "--goodput wants objectives in ms such as 'ttft:200 tpot:50'"
     objectives = {}
     for item in text.replace(",", " ").split():
         name, colon, value = item.partition(":")
-        if not colon:
-            raise UsageError(f"--goodput wants 'ttft:200 tpot:50' (ms), got {item!r}")
+        if not colon or not value:
+            raise UsageError(f"{wanted}, got {item!r}")
         objectives[name] = value.removesuffix("ms")
+    if not objectives:
+        raise UsageError(f"{wanted}, got none; leave the flag out to count no goodput")
     return objectives

@@ -132,7 +132,7 @@ def litellm_environment(*, otlp_grpc_port: int, home: str) -> dict[str, str]:
         "OTEL_BSP_SCHEDULE_DELAY": "500",  # 5 s by default
         "PYTHONFAULTHANDLER": "1",
         # Python 3.11 may collect garbage in the middle of ContextVar.set, and LiteLLM's finalizers set them: a crash in about 4 000 requests
-        # (python/cpython#148891). Without the collector it grows by some 30 kB a request.
+        # (python/cpython#148891). Without the collector it grows by 0.1 MB a request.
         "PYTHON_GC_THRESHOLD": "0,0,0",
         "PYTHONUNBUFFERED": "1",
     }

@@ -20,6 +20,7 @@ from harness.chain.configs import MODEL_NAME
 
 _LAYERS, _WIDTH, _HEADS, _FEED_FORWARD = 4, 256, 4, 512
 _SLOTS, _CONTEXT_TOKENS = 4, 4 * 4096
+_PROMPT_CACHE_MIB = 256  # 8 GiB by default, and it fills
 _SPACE = "\u2581"
 # The template adds as little as it can: prompts of exact length stay nearly exact.
 _TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
@@ -98,6 +99,7 @@ def serve(port: int, model: Path) -> None:
     params.endpoint_metrics = True
     params.n_ctx = _CONTEXT_TOKENS
     params.n_parallel = _SLOTS
+    params.cache_ram_mib = _PROMPT_CACHE_MIB
     params.cpuparams.n_threads = 1
     params.cpuparams_batch.n_threads = 1
     params.sampling.ignore_eos = True

@@ -80,15 +80,16 @@ def _doubt(doubt: Doubt, console: Console) -> None:
 def largest(budget: Budget, laid_out: Grid) -> str:
     """One plain sentence: the largest layer at the middle, and at the end of the table, with the figures as printed."""
     parts: list[str] = []
+    named = ""
     for index in sorted({0, len(budget.columns) - 1}):
         column = budget.columns[index]
         row = max(budget.rows, key=lambda row: row.total_ns[column.label])
         cell = next((line.cells[index] for line in laid_out.lines if line.layer == row.layer), "0")
         share = row.total_ns[column.label] / column.value_ns if column.value_ns else 0.0
+        who = "it is the same" if row.layer == named else f"it is {row.layer}" if named else f"The largest layer of TTFT is {row.layer}"
         what = f"{cell} of {laid_out.total.cells[index]} ms ({100 * share:.0f} %)"
-        parts.append(
-            f"{row.layer} {_where(column)}, {what}" if parts else f"The largest layer of TTFT is {row.layer} {_where(column)}: {what}"
-        )
+        parts.append(f"{_where(column)} {who}, {what}" if named else f"{who} {_where(column)}: {what}")
+        named = row.layer
     return "; ".join(parts) + "." + _rise(budget)
 
 

@@ -48,7 +48,7 @@ META: dict[str, Any] = {
 
 def spread(n: int, irrational: float) -> npt.NDArray[np.float64]:
     """``n`` evenly spread numbers in (0, 1), the same with every version of numpy, which a random generator does not promise."""
-    return (np.arange(1, n + 1) * irrational) % 1.0
+    return np.asarray((np.arange(1, n + 1) * irrational) % 1.0, np.float64)
 
 
 def made_layers(n: int) -> Layers:
