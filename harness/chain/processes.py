@@ -22,7 +22,7 @@ _STOP_S = 5.0
 _LOG_TAIL_BYTES = 4000
 
 # Told one process group per line; when its input ends without it having been killed first, its owner died: so do the groups.
-_WATCHER = 'while read -r group; do groups="$groups -$group"; done; [ -z "$groups" ] || kill -KILL -- $groups'
+_WATCHER = 'while read -r group; do groups="$groups -$group"; done; [ -z "$groups" ] || kill -s KILL -- $groups'
 
 
 class StartError(RuntimeError):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from latprof.analysis.buffering import Buffering, comes_at_once, find_buffering
+from latprof.analysis.buffering import Buffering, comes_in_a_lump, find_buffering
 from latprof.analysis.contributions import Contributions
 from latprof.analysis.doubts import UNKNOWN, Facts, StageFacts
 from latprof.analysis.drift import drift
@@ -138,7 +138,7 @@ def _stub(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 def _buffering(run: Run, layers: Layers, spans: Spans) -> Buffering | None:
     rows = run.requests.select(layers.rows)
-    if comes_at_once(client_view(rows), rows.intended_ns) < _WORTH_A_LOOK:
+    if comes_in_a_lump(client_view(rows, run.chunks)) < _WORTH_A_LOOK:
         return None
-    found = passage(run.requests, layers, spans, WallAnchor(**run.meta["anchor"]))
+    found = passage(run.requests, run.chunks, layers, spans, WallAnchor(**run.meta["anchor"]))
     return find_buffering(found.client, found.hops, found.generation_ns)

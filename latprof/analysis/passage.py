@@ -15,7 +15,7 @@ from latprof.layers.evidence import Evidence, Traces
 from latprof.layers.sources import SOURCES
 from latprof.layers.table import Layers
 from latprof.layers.tree import merge, shifted
-from latprof.observations.columns import IntArray, Requests
+from latprof.observations.columns import Chunks, IntArray, Requests
 from latprof.spans.store import Spans
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
 
@@ -31,12 +31,16 @@ class Passage:
     generation_ns: IntArray
 
 
-def client_view(requests: Requests) -> ClientView:
-    """The client's own stamps of every answer."""
-    return ClientView(requests.headers_ns, requests.first_token_ns, requests.last_token_ns, requests.token_chunks)
+def client_view(requests: Requests, chunks: Chunks) -> ClientView:
+    """The client's own stamps of every answer, ``requests`` being rows with ascending numbers."""
+    tokens = chunks.select(chunks.has_token)
+    row = np.searchsorted(requests.request, tokens.request).clip(max=max(len(requests) - 1, 0))
+    first = (requests.request[row] == tokens.request) & (requests.first_token_ns[row] == tokens.at_ns) if len(requests) else row == -1
+    first_read_chunks = np.bincount(row[first], minlength=len(requests))
+    return ClientView(requests.headers_ns, requests.first_token_ns, requests.last_token_ns, requests.token_chunks, first_read_chunks)
 
 
-def passage(requests: Requests, layers: Layers, spans: Spans, anchor: WallAnchor, limit: int = 300) -> Passage:
+def passage(requests: Requests, chunks: Chunks, layers: Layers, spans: Spans, anchor: WallAnchor, limit: int = 300) -> Passage:
     """Follow the answers of ``layers.rows`` outwards, every clock corrected as for the layers; of more than ``limit`` an even sample.
 
     Reading one trace takes about a millisecond, and a hop that buffers does it to every answer.
@@ -52,7 +56,7 @@ def passage(requests: Requests, layers: Layers, spans: Spans, anchor: WallAnchor
         _enter(views, row, evidence, anchor)
         _enter_headers(views, row, headers, int(rows.send_ns[row]))
         generation_ns[row] = _generation_ns(traces)
-    return Passage(client_view(rows), tuple(views[hop] for hop in layers.hops), generation_ns)
+    return Passage(client_view(rows, chunks), tuple(views[hop] for hop in layers.hops), generation_ns)
 
 
 def _empty(hop: str, n: int) -> HopView:

@@ -6,24 +6,27 @@ import numpy as np
 import pytest
 from made_requests import MS, attempt, layers, requests
 
-from latprof.analysis.buffering import UNKNOWN_HOP, ClientView, HopView, comes_at_once, find_buffering
-from latprof.analysis.passage import passage
+from latprof.analysis.buffering import UNKNOWN_HOP, ClientView, HopView, comes_in_a_lump, find_buffering
+from latprof.analysis.passage import client_view, passage
 from latprof.clock import WallAnchor
-from latprof.observations.columns import IntArray
+from latprof.observations.columns import Chunks, IntArray
 from latprof.spans.span import Span, SpanEvent, SpanKind
 from latprof.spans.store import Spans
 from latprof.units import MISSING_NS
 
 N = 20
 NEVER = np.full(N, MISSING_NS)
+NO_CHUNKS = Chunks(*(np.array([], np.int64) for _ in range(4)))
 
 
 def at(value_ms: float) -> IntArray:
     return np.full(N, round(value_ms * MS))
 
 
-def client(headers: float, first: float, last: float, chunks: int = 30) -> ClientView:
-    return ClientView(at(headers), at(first), at(last), np.full(N, chunks))
+def client(headers: float, first: float, last: float, chunks: int = 30, first_read: int | None = None) -> ClientView:
+    """What comes within 5 ms comes in one read, unless told otherwise."""
+    together = (chunks if last - first < 5 else 1) if first_read is None else first_read
+    return ClientView(at(headers), at(first), at(last), np.full(N, chunks), np.full(N, together))
 
 
 def hop(
@@ -66,6 +69,13 @@ def test_a_timer_up_to_the_headers_tells_them_apart() -> None:
     assert found.hop == "haproxy"
 
 
+def test_a_hop_that_says_it_passed_the_token_on_is_not_taken_at_its_word() -> None:
+    found = find_buffering(client(40, 550, 552), [hop("gateway", 51, 50, end=551), ENGINE])
+    assert found is not None
+    assert found.hop == "gateway or an unknown hop before it"
+    assert found.held_ns == 499 * MS
+
+
 def test_the_engines_word_is_enough_to_know_and_not_to_name() -> None:
     found = find_buffering(client(40, 550, 552), [], generation_ns=at(500))
     assert found is not None
@@ -91,17 +101,26 @@ def test_a_quick_answer_may_come_at_once() -> None:
 
 def test_the_share_is_of_the_answers_long_enough_to_tell() -> None:
     seen = client(541, 551, 553)
-    mixed = dataclasses.replace(seen, first_token_ns=np.where(np.arange(N) < 15, at(52), at(551)))
+    mixed = dataclasses.replace(seen, first_read_chunks=np.where(np.arange(N) < 15, 1, 30))
     found = find_buffering(mixed, [hop("gateway"), ENGINE])
     assert found is not None
     assert (found.share, found.requests) == (0.25, 5)
 
 
 def test_the_client_alone_can_rule_it_out() -> None:
-    zero = np.zeros(N, np.int64)
-    assert comes_at_once(client(541, 551, 553), zero) == 1
-    assert comes_at_once(client(40, 52, 552), zero) == 0
-    assert comes_at_once(client(10, 20, 22), zero) == 0
+    assert comes_in_a_lump(client(541, 551, 553)) == 1
+    assert comes_in_a_lump(client(40, 52, 552)) == 0
+    assert comes_in_a_lump(client(541, 551, 553, chunks=7)) == 0
+
+
+def test_a_cork_that_lets_go_every_200_ms_is_seen_though_the_answer_goes_on() -> None:
+    # As measured behind HAProxy 2.6 without http-no-delay: twelve tokens with the headers at 220 ms, twelve more at 390 ms.
+    stack = [hop("haproxy"), hop("gateway", passed=45, received=44, end=400)]
+    found = find_buffering(client(220, 220, 390, chunks=24, first_read=12), stack)
+    assert found is not None
+    assert found.hop == "haproxy"
+    assert found.held_ns == 175 * MS
+    assert find_buffering(client(45, 46, 395, chunks=24, first_read=3), stack) is None
 
 
 # --- from spans and headers to the line of stamps -----------------------------------------------------------------------------------------
@@ -147,7 +166,8 @@ def test_spans_timers_and_timings_become_one_line_of_stamps() -> None:
             stub_span(trace, "gateway", SpanKind.CLIENT, 20, 550, 51),
         ]
     )
-    found = passage(rows, layers(np.array([[550 * MS]]), hops=("haproxy", "gateway")), spans, ANCHOR)
+    together = Chunks(*(np.full(30, value, np.int64) for value in (0, 550 * MS, 50, 1)))
+    found = passage(rows, together, layers(np.array([[550 * MS]]), hops=("haproxy", "gateway")), spans, ANCHOR)
     haproxy, gateway = found.hops
     assert (haproxy.headers_ns[0], haproxy.passed_ns[0]) == (51 * MS, MISSING_NS)
     assert (gateway.passed_ns[0], gateway.received_ns[0], gateway.end_ns[0]) == (52 * MS, 51 * MS, 551 * MS)
@@ -157,13 +177,20 @@ def test_spans_timers_and_timings_become_one_line_of_stamps() -> None:
     assert held.hop == "haproxy"
 
 
+def test_chunks_that_came_with_the_first_token_are_counted() -> None:
+    rows = requests(attempt(3, first_token_ns=10 * MS), attempt(5, first_token_ns=20 * MS))
+    told = [(3, 10, 1), (3, 10, 1), (3, 10, 0), (3, 11, 1), (4, 10, 1), (5, 19, 0), (5, 20, 1), (9, 20, 1)]
+    columns = [np.array(column, np.int64) for column in zip(*((q, ms * MS, 50, channel) for q, ms, channel in told), strict=True)]
+    assert client_view(rows, Chunks(*columns)).first_read_chunks.tolist() == [2, 1]
+
+
 def test_a_long_run_is_sampled_evenly() -> None:
     rows = requests(*(attempt(index) for index in range(50)))
-    found = passage(rows, layers(np.full((50, 1), MS)), Spans.of([]), ANCHOR, limit=20)
+    found = passage(rows, NO_CHUNKS, layers(np.full((50, 1), MS)), Spans.of([]), ANCHOR, limit=20)
     assert len(found.generation_ns) == 17  # every third
 
 
 @pytest.mark.parametrize("text", ["", "no json", "[1]", '{"predicted_ms": "x"}', '{"predicted_ms": true}', '{"predicted_ms": -1}'])
 def test_timings_that_say_nothing_are_missing(text: str) -> None:
-    found = passage(requests(attempt(0, body_timings=text)), layers(np.array([[MS]])), Spans.of([]), ANCHOR)
+    found = passage(requests(attempt(0, body_timings=text)), NO_CHUNKS, layers(np.array([[MS]])), Spans.of([]), ANCHOR)
     assert found.generation_ns[0] == MISSING_NS
