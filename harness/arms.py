@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Arm:
     spans: Spans
     layers: Layers
     truth: Path
+    disturbed_ms: float = 0.0
+    """The largest p99 by which a stage missed its planned instants, or the generator its own: what the machine, not the stack, did."""
 
     def contribution_ms(self, layer: str, p: float, part: str = "total") -> float:
         """A layer's Harrell-Davis contribution at ``p``; 0 for a layer that never was. ``part``: total, wait or service."""
@@ -62,9 +64,30 @@ def arm(name: str, overrides: Mapping[str, Any]) -> Iterator[Arm]:
     folder = Path(tempfile.mkdtemp(prefix="latprof-arm-"))
     try:
         outcome = run(load_config(None, {**overrides, "out": folder / "run"}))
-        yield read(name, outcome.folder)
+        facts = outcome.report.facts
+        missed_ns = [facts.lateness_p99_ns, *(stage.timer_error_p99_ns for stage in facts.stages)]
+        yield replace(read(name, outcome.folder), disturbed_ms=max(missed_ns) / NS_PER_MS)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def quiet_arm(name: str, overrides: Mapping[str, Any], most_ms: float = 3.0, tries: int = 3) -> Iterator[Arm]:
+    """`arm`, run again while the machine disturbed it by more than ``most_ms``; the quietest of ``tries``.
+
+    Judged by the stages' and the generator's own timers alone, never by the figures that are asked for.
+    """
+    with ExitStack() as stack:
+        best: Arm | None = None
+        for number in range(tries):
+            tried = stack.enter_context(arm(name, overrides))
+            if best is None or tried.disturbed_ms < best.disturbed_ms:
+                best = tried
+            if best.disturbed_ms <= most_ms:
+                break
+            print(f"  (try {number + 1} of {name}: the machine was {tried.disturbed_ms:.1f} ms off at p99)", flush=True)
+        if best is not None:
+            yield best
 
 
 def read(name: str, folder: Path, spans: Spans | None = None) -> Arm:
