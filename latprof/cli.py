@@ -83,8 +83,8 @@ def run(
     set_: Set = None,
 ) -> None:
     """Drive load, take the spans in, and print the TTFT budget by layer."""
+    from latprof.commands import run_and_print
     from latprof.config import load_config
-    from latprof.pipeline import run_and_print
 
     said = (
         Said("target.url", "--url", url),
@@ -129,7 +129,7 @@ def report(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
 ) -> None:
     """Print a run's report again, from its folder alone."""
-    from latprof.pipeline import report_and_print
+    from latprof.commands import report_and_print
 
     raise typer.Exit(report_and_print(run_folder, json_file=json_file))
 
@@ -144,8 +144,8 @@ def stub_up(
     set_: Set = None,
 ) -> None:
     """Keep the stack in a box running for other tools, until Ctrl-C."""
+    from latprof.commands import keep_stub_up
     from latprof.config import load_config
-    from latprof.pipeline import keep_stub_up
 
     said = tuple(_assignments(set_))
     with _flags_named(said):
@@ -228,14 +228,15 @@ def _keys(path: str) -> list[str]:
 
 @contextlib.contextmanager
 def _flags_named(said: Iterable[Said]) -> Iterator[None]:
-    """A mistake in a value that came from a flag names the flag beside the configuration key."""
+    """A mistake in a value that came from a flag names the flag beside the configuration key: ``load.rate_per_s (--request-rate): ...``."""
     try:
         yield
     except ConfigError as error:
         text = str(error)
-        # The longest path first: load.warmup is the beginning of load.warmup_requests.
-        for path, flag in sorted({(path, flag) for path, flag, value in said if value is not None}, key=lambda it: -len(it[0])):
-            text = re.sub(rf"(?<![\w.]){re.escape(path)}(?![\w(]| \()", f"{path} ({flag})", text, count=1)
+        for path, flag in {path: flag for path, flag, value in said if value is not None}.items():
+            # A key of one word is told from that word in a sentence by where it stands.
+            begins = r"(?<![\w.\-/])" if "." in path else "^"
+            text = re.sub(rf"{begins}({re.escape(path)}(?:\.[\w\-]+)*)(?!\w)", rf"\1 ({flag})", text, count=1, flags=re.MULTILINE)
         raise ConfigError(text) from None
 
 

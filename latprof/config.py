@@ -9,7 +9,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,7 +48,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """A part of the configuration: frozen, and strict about its keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, validate_default=False)
+    # By alias alone: `timeout_ns: 5` in a file would otherwise be read as 5 s.
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
 
 
 # --- distributions -----------------------------------------------------------------------------------------------------------------------
@@ -132,7 +135,8 @@ class Load(Section):
     def _one_loop(self) -> Load:
         if self.concurrency is not None and self.rate_per_s is not None:
             raise ValueError(
-                "concurrency (closed loop) and rate_per_s (open loop) exclude each other; to cap an open loop use max_concurrency"
+                "load.concurrency makes a closed loop and load.rate_per_s an open one: they exclude each other, drop one;"
+                " to cap an open loop use load.max_concurrency"
             )
         return self
 
@@ -145,7 +149,7 @@ class Workload(Section):
     trace_window_ns: Annotated[DurationNs | None, Field(alias="trace_window", description="only this much of the trace's beginning")] = None
     time_scale: Annotated[float, Field(gt=0, description="10 replays ten times faster")] = 1.0
     prompt_tokens: TokenCount = TokenCount(mean=256)
-    output_tokens: TokenCount = TokenCount(mean=16)
+    output_tokens: TokenCount = TokenCount(mean=8)
     tokenizer: Annotated[Path | None, Field(description="a tokenizer.json; the bundled one when absent")] = None
 
 
@@ -184,7 +188,7 @@ class Gateway(Section):
     validate_: Annotated[Station, Field(alias="validate")] = Station(service=_law("300us"))
     auth: Station = Station(service=_law("1ms", "lognormal", 0.3))
     ratelimit: Station = Station(service=_law("500us"))
-    safety: Station = Station(service=_law("6ms", "lognormal", 0.4))
+    safety: Station = Station(service=_law("8ms", "lognormal", 0.4))
     render: Station = Station(service=_law("400us"))
     tokenize: Literal["real"] | Station = "real"
     tokenize_workers: PositiveInt = 1
@@ -201,9 +205,10 @@ class Router(Section):
 class Prefill(Section):
     """The prefill pool: t = t0 + a*n + b*(m*n + n^2/2) for n new tokens on m cached, ``workers`` at once."""
 
-    workers: PositiveInt = 4
-    t0_ns: Annotated[DurationNs, Field(alias="t0")] = 12 * NS_PER_MS
-    per_token_ns: Annotated[float, Field(ge=0, description="a, ns per new token")] = 60_000.0
+    workers: PositiveInt = 16
+    # About an 8B model on one H100 for short prompts: 25-40 ms and 0.15-0.30 ms a token.
+    t0_ns: Annotated[DurationNs, Field(alias="t0")] = 30 * NS_PER_MS
+    per_token_ns: Annotated[float, Field(ge=0, description="a, ns per new token")] = 200_000.0
     per_token_pair_ns: Annotated[float, Field(ge=0, description="b, ns per pair of tokens that attend to each other")] = 0.5
     cache_block_tokens: PositiveInt = 128
     cache_blocks: Annotated[int, Field(ge=0, description="prefix-cache capacity in blocks (LRU); 0 caches nothing")] = 4096
@@ -290,21 +295,19 @@ class Config(Section):
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(path: str | PathLike[str] | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read ``path`` (or nothing), lay ``overrides`` (nested like the file) over it, and validate.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML, or says something that cannot be meant.
     """
-    written: dict[str, Any] = {}
-    if path is not None:
-        written = _read_yaml(path)
-    merged = _merge(written, overrides or {})
+    file = None if path is None else Path(path)
+    over = overrides or {}
     try:
-        config = Config.model_validate(merged)
+        config = Config.model_validate(_merge({} if file is None else _read_yaml(file), over))
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error, path))) from None
-    return _with_paths_from(config, path)
+        raise ConfigError("\n".join(_explain(error, file, over))) from None
+    return _with_paths_from(config, file, over)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -326,12 +329,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 _FILES = (("workload", "trace"), ("workload", "tokenizer"), ("target", "ca_file"))
 
 
-def _with_paths_from(config: Config, path: Path | None) -> Config:
+def _with_paths_from(config: Config, path: Path | None, overrides: Mapping[str, Any]) -> Config:
     """Relative file names in a configuration are relative to the file that names them (or to here, when they exist here)."""
-    for section_name, key in _FILES if path is not None else ():
+    for section_name, key in _FILES:
         section = getattr(config, section_name)
         named = getattr(section, key)
-        if path is not None and named is not None and not named.is_absolute() and not named.exists():
+        in_file = path is not None and named is not None and not _reaches(overrides, (section_name, key))
+        if path is not None and in_file and not named.exists():  # an absolute name stays itself below any parent
             config = config.model_copy(update={section_name: section.model_copy(update={key: path.parent / named})})
     return config
 
@@ -344,17 +348,37 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _explain(error: ValidationError, path: Path | None) -> Iterator[str]:
+def _reaches(overrides: Mapping[str, Any], location: tuple[int | str, ...]) -> bool:
+    """Whether what stands at ``location`` came from the overrides, not from the file."""
+    node: Any = overrides
+    for part in location:
+        if not isinstance(node, Mapping):
+            return True  # the whole branch was laid over
+        if part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+# What pydantic adds to a location to tell the members of a union, and a key from its value.
+_TAG = re.compile(r"\[key\]|literal\[.*|function-.*|Station")
+# What stands there may be a key: it is never repeated.
+_UNTOLD = (("target", "headers"), ("target", "extra_body"))
+
+
+def _explain(error: ValidationError, path: Path | None, overrides: Mapping[str, Any]) -> Iterator[str]:
     """One line per mistake: where, what was wanted, what was got."""
-    prefix = f"{path}: " if path is not None else ""
     for mistake in error.errors():
-        where = ".".join(str(part) for part in mistake["loc"]) or "configuration"
+        location = mistake["loc"]
+        prefix = f"{path}: " if path is not None and not _reaches(overrides, location) else ""
+        where = ".".join(str(part) for part in location if not _TAG.fullmatch(str(part))) or "configuration"
         if mistake["type"] == "extra_forbidden":
-            yield f"{prefix}{where} is not a known key{_nearest(mistake['loc'])}"
+            yield f"{prefix}{where} is not a known key{_nearest(location)}"
         else:
-            wanted = mistake["msg"].removeprefix("Value error, ")
-            got = "" if "got " in wanted or isinstance(mistake["input"], dict) else f", got {mistake['input']!r}"
-            yield f"{prefix}{where}: {wanted}{got}"
+            wanted = mistake["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            wanted = "must be a mapping" if mistake["type"].startswith(("model_", "dict_")) else wanted
+            is_told = "got " in wanted or isinstance(mistake["input"], dict) or location[:2] in _UNTOLD
+            yield f"{prefix}{where}: {wanted}" + ("" if is_told else f", got {mistake['input']!r}")
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:
@@ -369,7 +393,7 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     schema: dict[str, Any] = Config.model_json_schema()
     node = schema
     for part in location:
-        node = node.get("properties", {}).get(str(part), {})
+        node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
         for wrapper in (node, *node.get("allOf", []), *node.get("anyOf", [])):
             if "$ref" in wrapper:
                 node = schema["$defs"][wrapper["$ref"].rsplit("/", 1)[-1]]

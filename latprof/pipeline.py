@@ -13,10 +13,11 @@ import dataclasses
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from latprof.clock import WallAnchor, wall_anchor
 from latprof.config import Config, Spans
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from latprof.schedule.plan import Phase, Plan
     from latprof.spans.receiver import Receiver, Transport
     from latprof.stub.stack import RunningStub
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,10 @@ async def run_async(config: Config, *, quiet: bool = True, stop: asyncio.Event |
     """Run ``config`` to its end, or until ``stop`` is set; then report from the folder.
 
     Raises:
-        UsageError: something cannot be used as given; nothing was sent.
-        RunFailedError: the endpoint refused the very first request for good (key, model).
+        UsageError: something cannot be used as given; nothing was sent, and no folder is left.
+        RunFailedError: the endpoint refused the very first request for good (key, model); no folder is left either.
     """
-    from latprof.observations.folder import create, write_meta
+    from latprof.observations.folder import create, discard, has_requests, write_meta
     from latprof.schedule.build import build_plan
 
     plan = await asyncio.to_thread(build_plan, config)
@@ -74,16 +77,19 @@ async def run_async(config: Config, *, quiet: bool = True, stop: asyncio.Event |
     write_meta(folder, session.meta)
     try:
         await _measure(session)
-    except BaseException:
-        write_meta(folder, session.meta | {"status": "failed"})
+    except BaseException as error:
+        # Nothing was measured and the message says why: the same command must work again with the same --out. A fault keeps its traces.
+        if isinstance(error, UsageError | RunFailedError | asyncio.CancelledError) and not has_requests(folder):
+            discard(folder)
+        else:
+            write_meta(folder, session.meta | {"status": "failed"})
         raise
     return await asyncio.to_thread(_finish, session)
 
 
 def run(config: Config, *, quiet: bool = True) -> Outcome:
     """`run_async` on a loop of its own; Ctrl-C ends the load early and still reports, a second one gives up."""
-    runner = _runner()
-    with runner:
+    with new_runner() as runner:
         return runner.run(_until_interrupted(config, quiet=quiet))
 
 
@@ -105,44 +111,12 @@ def report_of(folder: Path) -> Report:
     return build(observed, layers, spans)
 
 
-# --- what the command line calls ----------------------------------------------------------------------------------------------------------
-
-
-def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quiet: bool) -> Exit:
-    """``latprof run``."""
-    from latprof.observations.scrub import scrub_url
-    from latprof.schedule.build import build_plan
-    from latprof.schedule.size import plan_size
-
-    if dry_run or _is_far(config):
-        where = scrub_url(config.target.url) if config.target.url else "the stack in a box"
-        sys.stderr.write(f"{plan_size(build_plan(config)).sentence(where)}\n")
-        if dry_run:
-            return Exit.DONE
-    outcome = run(config, quiet=quiet)
-    _print(outcome.report, json_file)
-    return outcome.exit_code
-
-
-def report_and_print(folder: Path, *, json_file: Path | None) -> Exit:
-    """``latprof report``."""
-    report = report_of(folder)
-    _print(report, json_file)
-    return exit_code_of(report)
-
-
-def keep_stub_up(config: Config, *, port: int, otlp_http_endpoint: str | None, truth: Path | None) -> Exit:
-    """``latprof stub up``."""
-    with _runner() as runner:
-        return runner.run(_keep_stub_up(config, port, otlp_http_endpoint, truth))
-
-
 @contextlib.contextmanager
 def keep_stub_up_during(otlp_http_endpoint: str | None = None, config: Config | None = None) -> Iterator[str]:
     """The stack in a box for the length of a ``with``; its URL."""
     from latprof.stub.stack import start
 
-    with _runner() as runner:
+    with new_runner() as runner:
         running = runner.run(start((config or Config()).stub, otlp_http_endpoint))
         try:
             yield running.url
@@ -155,25 +129,6 @@ def exit_code_of(report: Report) -> Exit:
     if report.interrupted:
         return Exit.INTERRUPTED
     return Exit.DONE if report.valid else Exit.UNTRUSTED
-
-
-def _print(report: Report, json_file: Path | None) -> None:
-    import orjson
-
-    from latprof.report.summary import summary
-    from latprof.report.terminal import render
-
-    text = orjson.dumps(summary(report), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    if json_file is not None and str(json_file) == "-":
-        sys.stdout.buffer.write(text)
-        render(report, stderr=True)
-        return
-    if json_file is not None:
-        try:
-            json_file.write_bytes(text)
-        except OSError as error:
-            raise UsageError(f"--json {json_file}: cannot be written ({error}); the run itself is in {report.folder}") from None
-    render(report)
 
 
 # --- the run ------------------------------------------------------------------------------------------------------------------------------
@@ -239,10 +194,26 @@ async def _reach(session: _Session, url: str, stack: contextlib.AsyncExitStack) 
     transport = HttpTransport(session.config.target, url)
     stack.push_async_callback(transport.close)
     first = session.plan.phases[0].planned[0].session  # a warm-up's prompt if there is one: it may stay in a prefix cache
-    found: Preflight = await preflight(transport, first, run_id=session.run_id, seed=session.plan.seed)
     session.meta["target"] = {"url": str(transport.address), "is_stub": session.config.uses_stub}
-    session.meta["preflight"] = dataclasses.asdict(found)
-    return transport, transport.encoder(include_usage=found.include_usage)
+    asked = preflight(transport, first, run_id=session.run_id, seed=session.plan.seed)
+    found: Preflight | None = await _unless_stopped(asked, session.stop)
+    if found is not None:
+        session.meta["preflight"] = dataclasses.asdict(found)
+        for finding in found.findings if not session.quiet else ():
+            sys.stderr.write(f"{finding}\n")
+    return transport, transport.encoder(include_usage=found is None or found.include_usage)
+
+
+async def _unless_stopped(awaited: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
+    """What ``awaited`` gives; None, at once, when ``stop`` is set first: an endpoint may be silent for as long as its timeout."""
+    task, stopped = asyncio.ensure_future(awaited), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+        stopped.cancel()
+        await asyncio.wait({task, stopped})
 
 
 async def _drive(session: _Session, transport: HttpTransport, encode: Encode, stub: RunningStub | None) -> None:
@@ -262,6 +233,9 @@ async def _drive(session: _Session, transport: HttpTransport, encode: Encode, st
 
     with Recorder(session.folder, chunks) as recorder:
         for phase in session.plan.phases:
+            if session.stop.is_set():
+                session.meta["interrupted"] = True
+                break
             before = await _figures(stub)
             counters = Counters()
             async with _progress(session, phase, counters):
@@ -281,10 +255,8 @@ async def _drive(session: _Session, transport: HttpTransport, encode: Encode, st
             session.meta["phases"].append(_phase_meta(phase, driven))
             if stub is not None:
                 session.meta["stub"] = {"before": before, "after": await _figures(stub), "died": stub.died()}
+            session.meta["interrupted"] = driven.interrupted
             write_meta(session.folder, session.meta)
-            if driven.interrupted:
-                session.meta["interrupted"] = True
-                break
     session.meta["stale_retries"] = transport.stale_retries
 
 
@@ -390,12 +362,16 @@ async def _progress(session: _Session, phase: Phase, counters: Counters) -> Asyn
         await asyncio.wait([task])
 
 
-def _runner() -> asyncio.Runner:
+def new_runner() -> asyncio.Runner:
+    """A runner on uvloop, which latprof's figures are for; on the plain loop where there is no uvloop."""
     if sys.platform == "win32":
         return asyncio.Runner()
     import uvloop
 
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 async def _until_interrupted(config: Config, *, quiet: bool) -> Outcome:
@@ -408,37 +384,14 @@ async def _until_interrupted(config: Config, *, quiet: bool) -> Outcome:
             running.cancel()
         stop.set()
 
-    with contextlib.suppress(NotImplementedError):
-        loop.add_signal_handler(signal.SIGINT, interrupt)
-        loop.add_signal_handler(signal.SIGTERM, interrupt)
+    # As a library latprof may be in a thread, where there are no signals to handle.
+    handled = ENDING_SIGNALS if threading.current_thread() is threading.main_thread() and sys.platform != "win32" else ()
+    for number in handled:
+        loop.add_signal_handler(number, interrupt)
     try:
         return await running
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     finally:
-        with contextlib.suppress(NotImplementedError):
-            loop.remove_signal_handler(signal.SIGINT)
-            loop.remove_signal_handler(signal.SIGTERM)
-
-
-async def _keep_stub_up(config: Config, port: int, otlp_http_endpoint: str | None, truth: Path | None) -> Exit:
-    from latprof.stub.stack import start
-
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    async with await start(config.stub, otlp_http_endpoint, truth, {"gateway": port}, config.workload.tokenizer) as stub:
-        where = f"spans go to {otlp_http_endpoint}" if otlp_http_endpoint else "no spans are sent (--otlp URL sends them)"
-        sys.stdout.write(f"the stack in a box answers at {stub.url}/v1 (any model name); {where}. Ctrl-C ends it.\n")
-        sys.stdout.flush()
-        await stop.wait()
-    return Exit.DONE
-
-
-def _is_far(config: Config) -> bool:
-    """Whether the load goes to another machine."""
-    from urllib.parse import urlsplit
-
-    host = urlsplit(config.target.url or "http://127.0.0.1").hostname or ""
-    return host not in {"localhost", "::1"} and not host.startswith("127.")
+        for number in handled:
+            loop.remove_signal_handler(number)

@@ -20,7 +20,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "clock": {"units"},
     "config": {"units", "errors"},
-    "cli": {"config", "errors", "pipeline"},
+    "cli": {"config", "errors", "commands"},
+    "commands": SHARED | set(PATH) | {"pipeline", "stub"},
     "__main__": {"cli"},
     "pipeline": SHARED | set(PATH) | {"stub"},
     "__init__": {"config", "pipeline", "report", "observations"},
@@ -35,7 +36,9 @@ def imported(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: imports are absolute"
             if node.module == "latprof":
-                yield from (alias.name for alias in node.names if (PACKAGE / alias.name).exists() or (PACKAGE / f"{alias.name}.py").exists())
+                yield from (
+                    alias.name for alias in node.names if (PACKAGE / alias.name).exists() or (PACKAGE / f"{alias.name}.py").exists()
+                )
             elif node.module.startswith("latprof."):
                 yield node.module.removeprefix("latprof.")
 

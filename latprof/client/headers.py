@@ -11,6 +11,7 @@ from latprof.config import Target
 from latprof.errors import UsageError
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 # Framing, and what the measurement itself rests on.
 _OURS = frozenset(
@@ -45,6 +46,9 @@ def head_prefix(headers: Mapping[str, str], address: Address) -> bytes:
 
 
 def _api_key(name: str, environment: Mapping[str, str]) -> str:
+    if not _VARIABLE.fullmatch(name):
+        # Most likely the key itself, which must not be repeated.
+        raise UsageError("--api-key-env wants the NAME of an environment variable such as OPENAI_API_KEY, got what cannot be one")
     key = environment.get(name, "").strip()
     if not key:
         raise UsageError(f"--api-key-env names {name}, which is not set or empty; export {name}=... or leave the flag out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import parse_qsl
+from urllib.parse import unquote, unquote_plus
 
 REDACTED = "[redacted]"
 
@@ -61,5 +61,7 @@ def secrets_in_headers(headers: Mapping[str, str]) -> list[str]:
 
 
 def secrets_in_query(query: str) -> list[str]:
-    """The secret values in a URL's query."""
-    return [value for name, value in parse_qsl(query) if is_sensitive(name)]
+    """The secret values in a URL's query, as they stand there and as they read: a server may echo either."""
+    pairs = [pair.partition("=") for pair in query.split("&")]
+    secret = [value for name, _, value in pairs if is_sensitive(unquote_plus(name))]
+    return list(dict.fromkeys(form for value in secret for form in (value, unquote_plus(value), unquote(value)) if form))

@@ -7,9 +7,11 @@ chunks.parquet      one row per chunk        /  of `latprof.observations.streams
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from latprof.observations.scrub import scrub
 from latprof.observations.streams import Stored, compact, has_chunks, has_requests, read_chunks, read_requests
 from latprof.units import NS_PER_S
 
-__all__ = ["SCHEMA", "Run", "compact", "create", "host_facts", "load", "scrub", "write_meta"]
+__all__ = ["SCHEMA", "Run", "compact", "create", "discard", "has_requests", "host_facts", "load", "scrub", "write_meta"]
 
 SCHEMA = "latprof.run/1"
 """Additions keep the number: unknown columns and keys are left aside, missing columns read as missing values."""
@@ -63,6 +65,14 @@ def create(path: Path | None = None, unix_ns: Callable[[], int] = time.time_ns) 
         what = "holds a run already" if (path / META).exists() else f"is not empty (there is {found})"
         raise UsageError(f"{path}: {what}, and a run is never overwritten; name a new folder with --out, or remove this one first")
     return path
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that `create` made, with what the run wrote there: it was empty then, so nothing else is in it."""
+    for entry in folder.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    with contextlib.suppress(OSError):  # someone's working directory, or a mount point: it was there before
+        folder.rmdir()
 
 
 def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:

@@ -147,7 +147,7 @@ def _listen(ports: Mapping[Stage, int]) -> dict[Stage, socket.socket]:
             for opened in sockets.values():
                 opened.close()
             wanted = f"port {ports.get(stage, 0)} for the stub's {stage}"
-            raise UsageError(f"{wanted} cannot be used ({error.strerror}); give another, or 0 for a free one") from None
+            raise UsageError(f"{wanted} cannot be used ({error.strerror}); give another with --port, or 0 for a free one") from None
     return sockets
 
 
@@ -157,7 +157,10 @@ def _orders(
     if not tokenizer.is_file():
         raise ConfigError(f"{tokenizer}: no such file; the gateway needs a tokenizer.json")
     if truth is not None:
-        truth.mkdir(parents=True, exist_ok=True)
+        try:
+            truth.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{truth}: cannot be made a folder for truth files ({error.strerror}); name another with --truth") from None
     return [
         StageOrder(
             stage=stage,

@@ -1,0 +1,113 @@
+"""What the commands do with a run: tell the plan, print the report, write the summary, keep the stack in a box up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latprof.config import Config
+from latprof.errors import Exit, RunFailedError, UsageError
+from latprof.pipeline import ENDING_SIGNALS, exit_code_of, new_runner, report_of, run
+
+if TYPE_CHECKING:
+    from latprof.report.values import Report
+
+_LOOK_EVERY_S = 1.0
+
+
+def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quiet: bool) -> Exit:
+    """``latprof run``."""
+    from latprof.observations.scrub import scrub_url
+    from latprof.schedule.build import build_plan
+    from latprof.schedule.size import plan_size
+
+    _check_writable(json_file)
+    is_far = _is_far(config)  # reads the address first of all: a wrong one is told before a plan is made
+    if dry_run or is_far:
+        where = scrub_url(config.target.url) if config.target.url else "the stack in a box"
+        sys.stderr.write(f"{plan_size(build_plan(config)).sentence(where)}\n")
+        if dry_run:
+            return Exit.DONE
+    outcome = run(config, quiet=quiet)
+    _print(outcome.report, json_file)
+    return outcome.exit_code
+
+
+def report_and_print(folder: Path, *, json_file: Path | None) -> Exit:
+    """``latprof report``."""
+    _check_writable(json_file)
+    report = report_of(folder)
+    _print(report, json_file)
+    return exit_code_of(report)
+
+
+def keep_stub_up(config: Config, *, port: int, otlp_http_endpoint: str | None, truth: Path | None) -> Exit:
+    """``latprof stub up``."""
+    with new_runner() as runner:
+        return runner.run(_keep_stub_up(config, port, otlp_http_endpoint, truth))
+
+
+async def _keep_stub_up(config: Config, port: int, otlp_http_endpoint: str | None, truth: Path | None) -> Exit:
+    from latprof.stub.stack import start
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in ENDING_SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+    async with await start(config.stub, otlp_http_endpoint, truth, {"gateway": port}, config.workload.tokenizer) as stub:
+        where = f"spans go to {otlp_http_endpoint}" if otlp_http_endpoint else "no spans are sent (--otlp URL sends them)"
+        sys.stdout.write(f"the stack in a box answers at {stub.url}/v1 (any model name); {where}. Ctrl-C ends it.\n")
+        sys.stdout.flush()
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _LOOK_EVERY_S)
+            if died := stub.died():
+                raise RunFailedError(f"the stack in a box did not last: {died}; start it again")
+    return Exit.DONE
+
+
+def _check_writable(json_file: Path | None) -> None:
+    """Found out before the run, not after it."""
+    if json_file is None or str(json_file) == "-":
+        return
+    try:
+        existed = json_file.exists()
+        json_file.open("ab").close()
+    except OSError as error:
+        raise UsageError(f"--json {json_file}: cannot be written ({error.strerror}); name a file in a folder that can be") from None
+    if not existed:
+        json_file.unlink()
+
+
+def _print(report: Report, json_file: Path | None) -> None:
+    import orjson
+
+    from latprof.report.summary import summary
+    from latprof.report.terminal import render
+
+    text = orjson.dumps(summary(report), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    on_stdout = str(json_file) == "-"
+    # The reader of our output may leave (`| head`); rich then ends the process with 1, which stands for a failed gate.
+    with contextlib.suppress(BrokenPipeError, SystemExit):
+        if on_stdout:
+            sys.stdout.buffer.write(text)
+            sys.stdout.flush()
+        render(report, stderr=on_stdout)
+    if json_file is not None and not on_stdout:
+        try:
+            json_file.write_bytes(text)
+        except OSError as error:
+            raise UsageError(f"--json {json_file}: cannot be written ({error.strerror}); the run itself is in {report.folder}") from None
+
+
+def _is_far(config: Config) -> bool:
+    """Whether the load goes to another machine."""
+    from latprof.client.address import read_address
+
+    if config.target.url is None:
+        return False
+    host = read_address(config.target.url).host
+    return host not in {"localhost", "::1"} and not host.startswith("127.")
