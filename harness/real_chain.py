@@ -81,14 +81,17 @@ def figures(told: Arm) -> list[Figure]:
         for name in ("envoy", "litellm", "llamacpp-passthrough")
     }
     prompt_ms = [
-        float(str(next((s.attributes["llamacpp.prompt_ms"] for s in spans if "llamacpp.prompt_ms" in s.attributes), "nan"))) for spans in traces
+        float(str(next((s.attributes["llamacpp.prompt_ms"] for s in spans if "llamacpp.prompt_ms" in s.attributes), "nan")))
+        for spans in traces
     ]
     has_prefill = "prefill" in told.layers.names
     prefill_ms = told.layers.total_ns[:, told.layers.names.index("prefill")] / 1e6 if has_prefill else np.full(len(traces), np.nan)
     ttft_ms = float(told.layers.total_ns.sum(axis=1).mean()) / 1e6
     return [
         *(Figure(f"share of requests with spans of {name}", share, low=COVERAGE, unit="") for name, share in services.items()),
-        Figure("prefill equals llama.cpp's prompt_ms", float(np.mean(np.abs(prefill_ms - np.array(prompt_ms)) < 0.01)), low=COVERAGE, unit=""),
+        Figure(
+            "prefill equals llama.cpp's prompt_ms", float(np.mean(np.abs(prefill_ms - np.array(prompt_ms)) < 0.01)), low=COVERAGE, unit=""
+        ),
         Figure("the chain's own share of TTFT", (ttft_ms - layer_sum_ms(told, ENGINE)) / ttft_ms, low=0.5, unit=""),
         Figure("unattributed share of TTFT", told.unattributed_share(), high=0.15, unit=""),
         Figure("hops seen", float(len(told.layers.hops)), 4.0, 4.0, ""),
@@ -131,7 +134,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "the buffering hop",
             f"stub behind HAProxy, {LONG_ANSWER_TOKENS} tokens, n 60 per arm",
             [
-                Figure(f"without http-no-delay: {held.hop if held else 'nothing'} named", float(held is not None and held.hop == "haproxy"), 1, 1, ""),
+                Figure(
+                    f"without http-no-delay: {held.hop if held else 'nothing'} named",
+                    float(held is not None and held.hop == "haproxy"),
+                    1,
+                    1,
+                    "",
+                ),
                 Figure(f"with http-no-delay: {clean.hop if clean else 'nothing'} named", float(clean is None), 1, 1, ""),
             ],
         )

@@ -85,7 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=1000)
     options = parser.parse_args(arguments)
-    head = f"n {options.requests}, seed {SEED}; agreement is within {ALLOWED_NS / NS_PER_MS:g} ms + {ALLOWED_SHARE:.0%}, asked of {AGREE:.0%}"
+    head = (
+        f"n {options.requests}, seed {SEED}; agreement is within {ALLOWED_NS / NS_PER_MS:g} ms + {ALLOWED_SHARE:.0%}, asked of {AGREE:.0%}"
+    )
     with arm("quickstart", {"load": {"num_requests": options.requests, "seed": SEED}, "stub": {"truth": True}}) as quickstart:
         truth = truth_of(quickstart.truth)
         passed = verdict.show("share of requests that agree with the truth", head, figures(quickstart, truth))

@@ -33,7 +33,9 @@ def stub_url() -> Iterator[str]:
 
 
 def latprof(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "latprof", *arguments], cwd=folder, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "latprof", *arguments], cwd=folder, capture_output=True, text=True, timeout=90, check=False
+    )
 
 
 @pytest.mark.live
