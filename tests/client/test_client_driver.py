@@ -20,7 +20,7 @@ from latprof.client.http1 import ResponseReader
 from latprof.client.places import Places
 from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
 from latprof.client.transport import Ask, Transport
-from latprof.schedule.plan import Phase, Planned
+from latprof.schedule.plan import OnDemand, Phase, Planned
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
 from latprof.workload.sessions import Session, Turn
 
@@ -155,6 +155,18 @@ async def test_closed_loop_keeps_its_places_busy() -> None:
     ends = {a.end_ns for a in attempts}
     assert all(a.intended_ns in ends for a in attempts[3:]), "intended is when the place became free"
     assert len({a.intended_ns for a in attempts[3:]}) == 9
+
+
+async def test_a_closed_loop_that_only_time_ends_makes_its_sessions_when_they_are_asked_for() -> None:
+    made: list[int] = []
+
+    def noted(number: int) -> Session:
+        made.append(number)
+        return session(number)
+
+    phase = Phase("measured", OnDemand(noted, 0, None), "closed", concurrency=2, duration_ns=60 * NS_PER_MS)
+    _, attempts, _ = await driven(phase, Answering(service_ms=5))
+    assert 2 <= len(attempts) <= len(made) <= len(attempts) + 2
 
 
 async def test_closed_loop_ends_with_its_duration() -> None:
