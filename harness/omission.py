@@ -24,8 +24,9 @@ from latprof.units import NS_PER_MS, NS_PER_S
 
 SEED = 1
 RATE_PER_S = 50.0
-# Four in flight on average without the freeze; more would hide less.
-CAP = 8
+# One or two in flight on average without the freeze. Those in flight when it comes see it from their send as well: few enough to stay beyond p99.
+CAP = 4
+STACK = {"prefill": {"t0": "5ms", "per_token_ns": 20_000}, "decode": {"t1": "4ms"}}
 FREEZE_NS = 2 * NS_PER_S
 FREEZE_AT_NS = 8 * NS_PER_S
 # The backlog leaves CAP at a time; its drain is part of the prediction, the stub's own jitter is not.
@@ -90,7 +91,7 @@ def run_frozen(requests: int) -> tuple[list[Figure], list[Figure]]:
     overrides = {
         "load": {"rate_per_s": RATE_PER_S, "num_requests": requests, "max_concurrency": CAP, "seed": SEED},
         "workload": {"prompt_tokens": 64, "output_tokens": 2},
-        "stub": {"faults": [fault]},
+        "stub": {**STACK, "faults": [fault]},
     }
     with arm("frozen", overrides) as told:
         return figures(told), figures(told, from_send=True)

@@ -93,6 +93,9 @@ def run(
         Said("target.headers", "--header", _headers(header)),
         Said("target.extra_body", "--extra-body", _json_object("--extra-body", extra_body)),
         Said("target.timeout", "--timeout", timeout),
+        # Open or closed loop: the flag that says which puts the file's other choice out of force.
+        Said("load.rate_per_s", "--concurrency", None if concurrency is None or request_rate is not None else _NULL),
+        Said("load.concurrency", "--request-rate", None if request_rate is None or concurrency is not None else _NULL),
         Said("load.rate_per_s", "--request-rate", request_rate),
         Said("load.arrival", "--arrival", arrival),
         Said("load.burstiness", "--burstiness", burstiness),

@@ -47,6 +47,7 @@ class Facts:
     ok: int = 0
     failed: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)
+    error_text: str = ""  # what the first failure of the most frequent class said, redacted by the client
     partial: bool = False
     partial_reason: str = ""
     interrupted: bool = False
@@ -90,7 +91,9 @@ def no_success(facts: Facts) -> Doubt | None:
     """Nothing to measure."""
     if facts.ok:
         return None
-    what = f"not one of {facts.failed} requests succeeded ({_listed(facts.errors)})" if facts.failed else "no request was made"
+    what = (
+        f"not one of {facts.failed} requests succeeded ({_listed(facts.errors)}{_said(facts)})" if facts.failed else "no request was made"
+    )
     return Doubt(
         "no_success", "fatal", what, "look at the errors in the run folder (requests, column error_text), and try one request by hand"
     )
@@ -102,7 +105,9 @@ def failures(facts: Facts) -> Doubt | None:
     share = facts.failed / rows if rows else 0.0
     if not facts.ok or share <= 0.01:
         return None
-    text = f"{facts.failed} of {rows} requests failed ({_percent(share)}): {_listed(facts.errors)}; percentiles leave them out"
+    text = (
+        f"{facts.failed} of {rows} requests failed ({_percent(share)}): {_listed(facts.errors)}{_said(facts)}; percentiles leave them out"
+    )
     return Doubt("failures", "fatal" if share > 0.05 else "warning", text, "lower the rate, or look at the server's log for these errors")
 
 
@@ -384,6 +389,10 @@ def _percent(share: float) -> str:
 
 def _listed(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {number}" for name, number in numbers.items())
+
+
+def _said(facts: Facts) -> str:
+    return f"; the first: {facts.error_text}" if facts.error_text else ""
 
 
 def _and(names: tuple[str, ...] | list[str]) -> str:

@@ -47,6 +47,7 @@ def gather(
         ok=counted.ok,
         failed=counted.failed,
         errors=counted.errors,
+        error_text=_error_text(measured, counted.errors),
         partial=run.partial,
         partial_reason=run.partial_reason,
         interrupted=bool(meta.get("interrupted")),
@@ -66,6 +67,14 @@ def gather(
         buffering=_buffering(run, layers, spans),
     )
     return dataclasses.replace(facts, **_generator(meta), **_spans(meta, ok, spans), **_layers(layers, columns), **_stub(meta))
+
+
+def _error_text(measured: Requests, errors: Mapping[str, int]) -> str:
+    """What the first failure of the most frequent class said, at most a line of it."""
+    if not errors:
+        return ""
+    rows = np.flatnonzero(measured.error_class == max(errors, key=lambda name: errors[name]))
+    return " ".join(str(measured.error_text[rows[0]]).split())[:160] if len(rows) else ""
 
 
 def is_open(meta: Mapping[str, Any]) -> bool:

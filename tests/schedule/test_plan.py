@@ -237,18 +237,18 @@ def test_sessions_on_demand_keep_the_cap() -> None:
 
 def test_the_size_of_an_open_plan() -> None:
     size = plan_size(build_plan(settings({"num_requests": 90, "warmup_requests": 10}, workload={"prompt_tokens": 30})))
-    assert (size.requests, size.prompt_tokens, size.output_tokens) == (100, 3000, 1600)
+    assert (size.requests, size.prompt_tokens, size.output_tokens) == (100, 3000, 800)
     said = size.sentence("https://staging.example")
     assert said.startswith("plan for https://staging.example: warmup 10 requests over ")
-    assert said.endswith("in all 100 requests, about 3,000 prompt and at most 1,600 output tokens")
+    assert said.endswith("in all 100 requests, about 3,000 prompt and at most 800 output tokens")
 
 
 def test_the_size_of_a_plan_that_time_ends() -> None:
     size = plan_size(build_plan(settings({"concurrency": 8, "duration": "5s", "max_requests": 500}, workload={"prompt_tokens": 30})))
-    assert (size.requests, size.prompt_tokens, size.output_tokens) == (None, 30, 16)
+    assert (size.requests, size.prompt_tokens, size.output_tokens) == (None, 30, 8)
     assert size.sentence("x") == (
         "plan for x: warmup 8 always in flight for 2 s, at most 50 requests, then measured 8 always in flight for 5 s, at most 450 requests;"
-        " each about 30 prompt and at most 16 output tokens"
+        " each about 30 prompt and at most 8 output tokens"
     )
 
 

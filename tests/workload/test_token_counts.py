@@ -92,5 +92,5 @@ def test_a_session_is_what_it_says() -> None:
     assert session.session == 7
     (turn,) = session.turns
     assert len(turn.prompt.split()) == turn.prompt_tokens
-    assert turn.output_tokens == 16
+    assert turn.output_tokens == 8
     assert workload.trace_offsets_ns is None
