@@ -35,6 +35,21 @@ Set = Annotated[
 ]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"latprof {version('latprof')}")
+        raise typer.Exit
+
+
+@app.callback()
+def latprof(
+    *, version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")] = False
+) -> None:
+    """Where the time to first token goes, layer by layer: drive load at an LLM serving stack, print a latency budget that adds up."""
+
+
 @app.command()
 def run(
     config: ConfigFile = None,
@@ -77,7 +92,7 @@ def run(
     otlp_host: Annotated[str | None, typer.Option(help="address the span receiver binds to")] = None,
     otlp_grpc_port: Annotated[int | None, typer.Option(help="0 takes a free one")] = None,
     otlp_http_port: Annotated[int | None, typer.Option(help="0 takes a free one")] = None,
-    hops: Annotated[str | None, typer.Option(metavar="envoy,litellm,vllm", help="hop order from the client inwards")] = None,
+    hops: Annotated[str | None, typer.Option(metavar="haproxy,envoy,litellm", help="hop order from the client inwards")] = None,
     dry_run: Annotated[bool, typer.Option(help="print the plan, send nothing")] = False,
     quiet: Quiet = False,
     set_: Set = None,

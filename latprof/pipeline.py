@@ -15,14 +15,16 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from latprof.clock import WallAnchor, wall_anchor
 from latprof.config import Config, Spans
 from latprof.errors import Exit, RunFailedError, UsageError
+from latprof.schedule.plan import PREFLIGHT_SESSION
 from latprof.units import NS_PER_S
+from latprof.workload.sessions import Session
 
 if TYPE_CHECKING:
     from latprof.client.driver import Counters, Driven
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from latprof.stub.stack import RunningStub
 
 T = TypeVar("T")
+
+# What a person who waits for an answer hardly notices; the quickstart shows goodput with it. Nobody's endpoint is judged unasked.
+_STUB_GOODPUT = {"ttft": 200.0, "tpot": 50.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,8 @@ async def run_async(config: Config, *, quiet: bool = True, stop: asyncio.Event |
     from latprof.observations.folder import create, discard, has_requests, write_meta
     from latprof.schedule.build import build_plan
 
+    if config.uses_stub and not config.goodput:
+        config = config.model_copy(update={"goodput": _STUB_GOODPUT})
     plan = await asyncio.to_thread(build_plan, config)
     folder = create(config.out)
     session = _Session(config, folder, plan, secrets.token_hex(8), wall_anchor(), quiet, stop or asyncio.Event())
@@ -193,7 +200,7 @@ async def _reach(session: _Session, url: str, stack: contextlib.AsyncExitStack) 
 
     transport = HttpTransport(session.config.target, url)
     stack.push_async_callback(transport.close)
-    first = session.plan.phases[0].planned[0].session  # a warm-up's prompt if there is one: it may stay in a prefix cache
+    first = _unlike(session.plan.phases[0].planned[0].session)
     session.meta["target"] = {"url": str(transport.address), "is_stub": session.config.uses_stub}
     asked = preflight(transport, first, run_id=session.run_id, seed=session.plan.seed)
     found: Preflight | None = await _unless_stopped(asked, session.stop)
@@ -214,6 +221,12 @@ async def _unless_stopped(awaited: Coroutine[Any, Any, T], stop: asyncio.Event) 
         task.cancel()
         stopped.cancel()
         await asyncio.wait({task, stopped})
+
+
+def _unlike(session: Session) -> Session:
+    """A session such as the first, with a prompt of its own: what is asked before the run must not be found in a prefix cache by the run."""
+    turn = replace(session.turns[0], prompt=f"Before the run: {session.turns[0].prompt}")
+    return Session(PREFLIGHT_SESSION, (turn,))
 
 
 async def _drive(session: _Session, transport: HttpTransport, encode: Encode, stub: RunningStub | None) -> None:

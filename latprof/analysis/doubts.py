@@ -54,6 +54,7 @@ class Facts:
     # the generator
     ttft_p50_ns: float = UNKNOWN
     lateness_p99_ns: float = UNKNOWN  # intended start to waking
+    connection_wait_p99_ns: float = UNKNOWN
     loop_lag_p99_ns: float = UNKNOWN
     cpu_share: float = UNKNOWN  # 1.0 is one core
     cap_wait_share: float = UNKNOWN  # of the requests, held back by the concurrency cap for more than 1 ms
@@ -78,6 +79,8 @@ class Facts:
     ports_taken: tuple[str, ...] = ()
     unattributed_share_p50: float = UNKNOWN
     unattributed: tuple[str, ...] = ()
+    hops: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
     clocks_corrected: Mapping[str, float] = field(default_factory=dict)  # clock -> offset in ns
     clocks_inconsistent: tuple[str, ...] = ()
     conflicts: Mapping[str, int] = field(default_factory=dict)  # layer -> requests
@@ -116,9 +119,30 @@ def lateness(facts: Facts) -> Doubt | None:
     late_ns, ttft_ns = facts.lateness_p99_ns, facts.ttft_p50_ns
     if not late_ns > max(NS_PER_MS, 0.01 * ttft_ns):
         return None
-    text = f"requests went late: {_ms(late_ns)} at p99 against a TTFT of {_ms(ttft_ns)} at p50; the generator's machine is busy"
+    busy = facts.loop_lag_p99_ns > 2 * NS_PER_MS or facts.cpu_share > 0.5
+    cause = "the generator's machine is busy" if busy else "more came at one instant than can be sent at once"
+    text = f"requests went late: {_ms(late_ns)} at p99 against a TTFT of {_ms(ttft_ns)} at p50; {cause}"
     remedy = "lower the rate, or run latprof on a machine (or cores) of its own; lateness is counted in TTFT, as layer client.lateness"
     return Doubt("lateness", "fatal" if late_ns > 0.10 * ttft_ns else "warning", text, remedy)
+
+
+def connection_wait(facts: Facts) -> Doubt | None:
+    """The pool must not be a queue."""
+    wait_ns = facts.connection_wait_p99_ns
+    if not wait_ns > max(5 * NS_PER_MS, 0.02 * facts.ttft_p50_ns):
+        return None
+    text = f"requests waited {_ms(wait_ns)} at p99 for a connection or their own building; that wait is in TTFT, as layer client.build"
+    level: Level = "fatal" if wait_ns > 0.5 * facts.ttft_p50_ns else "warning"
+    return Doubt("connection_wait", level, text, "raise target.max_connections, or lower the rate")
+
+
+def unknown_spans(facts: Facts) -> Doubt | None:
+    """Spans that no source understands explain nothing."""
+    if not facts.spans or facts.hops or not facts.requests_with_layers:
+        return None
+    services = f" from {', '.join(facts.services)}" if facts.services else ""
+    text = f"{facts.spans} spans came in{services}, and no source understands them: everything behind the address is one row"
+    return Doubt("unknown_spans", "warning", text, "docs/layers.md lists the stacks whose spans become layers")
 
 
 def loop_lag(facts: Facts) -> Doubt | None:
@@ -342,6 +366,7 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     failures,
     stub_bound,
     lateness,
+    connection_wait,
     generator_cpu,
     offered_load,
     loop_lag,
@@ -351,6 +376,7 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     drifted,
     buffering,
     residual,
+    unknown_spans,
     span_coverage,
     port_taken,
     spans_lost,

@@ -13,7 +13,7 @@ from latprof.analysis.buffering import Buffering, comes_in_a_lump, find_bufferin
 from latprof.analysis.contributions import Contributions
 from latprof.analysis.doubts import UNKNOWN, Facts, StageFacts
 from latprof.analysis.drift import drift
-from latprof.analysis.metrics import Counts, Rate, cap_wait_ns, present, wake_lateness_ns
+from latprof.analysis.metrics import Counts, Rate, cap_wait_ns, connection_wait_ns, present, wake_lateness_ns
 from latprof.analysis.passage import client_view, passage
 from latprof.analysis.quantiles import SHOWN, Distribution, Numbers, percentile
 from latprof.clock import WallAnchor
@@ -41,6 +41,7 @@ def gather(
     """Collect every fact of a run. ``ttft_ns`` is in order of intended start; ``columns`` are the budget's, empty without a request."""
     meta, measured = run.meta, run.requests.select(run.requests.measured)
     ok = measured.select(measured.success)
+    first = measured.select(measured.attempt == 0)  # a retry's wait is not the generator's fault
     halves = drift(ttft_ns)
     facts = Facts(
         sent=counted.sent,
@@ -52,7 +53,8 @@ def gather(
         partial_reason=run.partial_reason,
         interrupted=bool(meta.get("interrupted")),
         ttft_p50_ns=ttft.percentiles[0],
-        lateness_p99_ns=percentile(present(wake_lateness_ns(measured)), 0.99),
+        lateness_p99_ns=percentile(present(wake_lateness_ns(first)), 0.99),
+        connection_wait_p99_ns=percentile(present(connection_wait_ns(first)), 0.99),
         asked_per_s=rates.intended_per_s if is_open(meta) else UNKNOWN,
         offered_per_s=rates.achieved_per_s,
         cap_wait_share=_cap_wait_share(measured, meta),
@@ -105,6 +107,7 @@ def _spans(meta: Mapping[str, Any], ok: Requests, spans: Spans) -> dict[str, Any
     told = frozenset(spans.trace_ids)
     return {
         "spans": len(spans),
+        "services": tuple(sorted(receiver.get("traces_by_service", {}))),
         "span_coverage": sum(trace_id in told for trace_id in ok.trace_id) / len(ok) if len(ok) else UNKNOWN,
         "other_spans": receiver.get("other_spans", 0),
         "missing_by_service": receiver.get("missing_by_service", {}),
@@ -116,6 +119,7 @@ def _spans(meta: Mapping[str, Any], ok: Requests, spans: Spans) -> dict[str, Any
 
 def _layers(layers: Layers, columns: Sequence[Contributions]) -> dict[str, Any]:
     facts: dict[str, Any] = {
+        "hops": layers.hops,
         "clocks_corrected": {clock.clock: float(clock.offset_ns) for clock in layers.clocks if clock.corrected},
         "clocks_inconsistent": tuple(clock.clock for clock in layers.clocks if not clock.consistent),
         "conflicts": _conflicts(layers),

@@ -52,6 +52,20 @@ def wake_lateness_ns(requests: Requests) -> IntArray:
     return elapsed_ns(requests.intended_ns, requests.ready_ns)
 
 
+def connection_wait_ns(requests: Requests) -> IntArray:
+    """From the actual start to the first byte, less resolving, connecting and TLS: building the request, and waiting for a connection."""
+    before_ns = elapsed_ns(requests.start_ns, requests.send_ns)
+    opening_ns = _length(requests.dns_start_ns, requests.dns_end_ns) + _length(
+        requests.connect_start_ns, np.where(known(requests.tls_end_ns), requests.tls_end_ns, requests.connect_end_ns)
+    )
+    return np.where(known(before_ns), before_ns - opening_ns, MISSING_NS)
+
+
+def _length(begun_ns: IntArray, ended_ns: IntArray) -> IntArray:
+    """0 where it never happened: nothing was waited for."""
+    return np.where(known(begun_ns) & known(ended_ns), ended_ns - begun_ns, 0)
+
+
 def cap_wait_ns(requests: Requests) -> IntArray:
     """The wait for a place under the concurrency cap."""
     return elapsed_ns(requests.ready_ns, requests.start_ns)
@@ -161,7 +175,10 @@ def rate(requests: Requests) -> Rate:
     stamps = stamps[known(stamps)]
     duration_ns = int(np.ptp(stamps)) if len(stamps) else 0
     tokens = int(present(ok.output_tokens).sum()) if known(ok.output_tokens).any() else MISSING_NS
-    intended, achieved = _gaps(requests.intended_ns), _gaps(requests.start_ns)
+    # A turn is offered once, when its first attempt's first byte goes.
+    first = requests.select(requests.attempt == 0)
+    went_ns = np.where(known(first.send_ns), first.send_ns, first.start_ns)
+    intended, achieved = _gaps(first.intended_ns), _gaps(went_ns)
     return Rate(
         intended_per_s=_per_s(intended),
         achieved_per_s=_per_s(achieved),

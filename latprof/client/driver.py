@@ -20,7 +20,7 @@ from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
 from latprof.client.trace_ids import trace_ids
 from latprof.client.transport import Ask, Encode, Transport, ask_for
 from latprof.clock import Timer, precise_timer
-from latprof.schedule.plan import Phase, Planned
+from latprof.schedule.plan import OnDemand, Phase, Planned
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
 from latprof.workload.sessions import Session
 
@@ -114,7 +114,8 @@ def _prepared(phase: Phase, encode: Encode) -> Prepared:
     counts as lateness, since the place was free.
     """
     made = ((planned, _asks(planned.session, encode)) for planned in phase.planned)
-    return made if phase.planned_sessions is None else list(made)
+    is_endless = isinstance(phase.planned, OnDemand) and phase.planned.limit is None
+    return made if is_endless else list(made)
 
 
 def _asks(session: Session, encode: Encode) -> tuple[Ask, ...]:

@@ -76,7 +76,9 @@ def _partition_row(
     done = partition(client, sorted(held, key=_anchoring), order)
     result = _Row(row, done, hops=tuple(node.hop.hop for node in hops_in(client)) + tuple(h.hop for h in held))
     for piece in (*client.pieces, *evidence.pieces):
-        result.present.setdefault(piece.layer, piece.provenance)
+        # Evidence that lies wholly outside the window says nothing about it.
+        if piece.start_ns <= client.cut_ns and piece.end_ns >= client.hop.start_ns:
+            result.present.setdefault(piece.layer, piece.provenance)
     for length in held:
         result.present.setdefault(length.layer, length.provenance)
     for segment in done.segments:

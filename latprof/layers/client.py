@@ -24,7 +24,7 @@ def client_node(requests: Requests, row: int, anchor: WallAnchor) -> HopNode:
     send_ns = _first_known(at("send_ns"), at("start_ns"), intended_ns)
     written_ns = min(_first_known(at("written_ns"), send_ns), first_token_ns)
     spans = (
-        ("client.lateness", intended_ns, at("ready_ns"), 1),
+        ("client.retry" if int(requests.attempt[row]) else "client.lateness", intended_ns, at("ready_ns"), 1),
         ("client.cap_wait", at("ready_ns"), at("start_ns"), 1),
         ("client.build", at("start_ns"), send_ns, 1),
         ("net.dns", at("dns_start_ns"), at("dns_end_ns"), 2),
@@ -33,7 +33,8 @@ def client_node(requests: Requests, row: int, anchor: WallAnchor) -> HopNode:
         ("net.upload", send_ns, written_ns, 1),
     )
     pieces = [
-        Piece(CLIENT, CLIENT, layer, begun_ns, ended_ns, 0, level, "client")
+        # Building may include a wait for a connection, which is not told apart.
+        Piece(CLIENT, CLIENT, layer, begun_ns, ended_ns, MISSING_NS if layer == "client.build" else 0, level, "client")
         for layer, begun_ns, ended_ns, level in spans
         if MISSING_NS not in (begun_ns, ended_ns)
     ]

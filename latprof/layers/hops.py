@@ -40,14 +40,19 @@ class Order:
 
     def __init__(self, configured: tuple[str, ...] = ()) -> None:
         self.configured = configured
-        self._ranks = {name: index for index, name in enumerate(configured)}
+        self._ranks: dict[str, int] = {}
+        rank = 0
+        for name in configured:
+            known = KNOWN.get(name)
+            rank = max(rank + 1, known.rank if known else 0)
+            self._ranks[name] = rank
 
     def rank(self, hop: str) -> int:
-        """How deep ``hop`` lies; hops that the configuration leaves out keep their known place behind it."""
+        """How deep ``hop`` lies: listed hops at their known place, or deeper where the list says so; others where they are known to lie."""
         if hop in self._ranks:
             return self._ranks[hop]
         known = KNOWN.get(hop)
-        return len(self._ranks) + (known.rank if known else _UNKNOWN_RANK)
+        return known.rank if known else _UNKNOWN_RANK
 
     def sorted(self, hops: Iterable[str]) -> tuple[str, ...]:
         """``hops`` from the client inwards."""

@@ -119,7 +119,7 @@ class _Walker:
         top, below = _levels(node.pieces)
         items: list[Item[Piece | LegNode]] = [Item(p.start_ns, p.end_ns, p) for p in top]
         items += [Item(leg.leg.start_ns, leg.cut_ns, leg) for leg in node.legs]
-        path = critical_path(items, start_ns, end_ns)
+        path = self._path(items, start_ns, end_ns)
         self._note_hidden(items, path, start_ns, end_ns)
         own = node.hop.owner or unattributed(node.hop.hop)
         for begun, ended, content in path:
@@ -129,6 +129,24 @@ class _Walker:
                 self._piece(content, below, begun, ended)
             else:
                 self._leg(node, content, begun, ended)
+
+    def _path(self, items: Sequence[Item[Piece | LegNode]], start_ns: int, end_ns: int) -> list[tuple[int, int, Piece | LegNode | None]]:
+        """The critical path to ``end_ns``. A piece that is still at work then cannot have held the token up: it gets what nothing else claims.
+
+        A leg may be open: most do not tell when the first token came in.
+        """
+        late = [item for item in items if isinstance(item.content, Piece) and item.end_ns > end_ns]
+        path = critical_path([item for item in items if item not in late], start_ns, end_ns)
+        if not late:
+            return path
+        refined: list[tuple[int, int, Piece | LegNode | None]] = []
+        for begun, ended, content in path:
+            if content is None:
+                inside = critical_path(late, begun, ended)
+                refined.extend(inside)
+            else:
+                refined.append((begun, ended, content))
+        return refined
 
     def _piece(self, piece: Piece, below: Sequence[Piece], start_ns: int, end_ns: int) -> None:
         inside = [p for p in below if _contains(piece, p)]
@@ -204,13 +222,16 @@ class _Walker:
         for begun, ended, content in path:
             on_path_ns[id(content)] = on_path_ns.get(id(content), 0) + ended - begun
         for item in items:
-            if not isinstance(item.content, Piece):
-                continue
             inside_ns = max(0, min(item.end_ns, end_ns) - max(item.start_ns, start_ns))
             hidden_ns = inside_ns - on_path_ns.get(id(item.content), 0)
             if hidden_ns > 0:
-                layer = item.content.layer
+                layer = item.content.layer if isinstance(item.content, Piece) else _layers_behind(item.content)
                 self.done.hidden_ns[layer] = self.done.hidden_ns.get(layer, 0) + hidden_ns
+
+
+def _layers_behind(leg: LegNode) -> str:
+    """A round trip that did not hold the token up, by one name."""
+    return merged("net", *(layer_of(node.hop.hop) for node in leg.hops)) if leg.hops else _UNTOLD
 
 
 def _levels(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Piece]]:
@@ -233,16 +254,25 @@ def _place(done: Partition, held: Held) -> None:
         if left_ns <= 0:
             break
         gap = done.segments[index]
-        if held.hop not in gap.gap_of or held.side not in (gap.side, "inside"):
+        if held.hop not in gap.gap_of or (held.side != gap.side and "inside" not in (held.side, gap.side)):
             continue
         take_ns = min(left_ns, gap.end_ns - gap.start_ns)
         left_ns -= take_ns
-        cut_ns = gap.end_ns - take_ns
-        placed = Segment(held.layer, _part_of(held), cut_ns, gap.end_ns, held.provenance)
-        rest = Segment(gap.layer, gap.part, gap.start_ns, cut_ns, gap.provenance, gap.gap_of, gap.side)
-        done.segments[index : index + 1] = [rest, placed] if cut_ns > gap.start_ns else [placed]
+        done.segments[index : index + 1] = _cut(gap, held, take_ns)
     if left_ns > held.resolution_ns:
         done.overfull.append((held, held.length_ns - left_ns))
+
+
+def _cut(gap: Segment, held: Held, take_ns: int) -> list[Segment]:
+    """``gap`` with ``take_ns`` of it given to ``held``: at its end, but what belongs to the way in at the beginning of a whole round trip."""
+    at_start = held.side == "request" and gap.side == "inside"
+    cut_ns = gap.start_ns + take_ns if at_start else gap.end_ns - take_ns
+    halves = [(gap.start_ns, cut_ns), (cut_ns, gap.end_ns)]
+    taken, left = halves if at_start else reversed(halves)
+    placed = Segment(held.layer, _part_of(held), *taken, held.provenance)
+    rest = Segment(gap.layer, gap.part, *left, gap.provenance, gap.gap_of, gap.side)
+    parts = [placed, rest] if at_start else [rest, placed]
+    return [part for part in parts if part.end_ns > part.start_ns]
 
 
 def _part_of(held: Held) -> Part:

@@ -1,6 +1,7 @@
 """What causality says about clocks: a hop cannot begin before it was asked, nor do what the first token needs after its caller has it.
 
-The end of a span bounds nothing: servers close spans late (logging, callbacks), after the caller has the last byte.
+The end of a span bounds nothing: servers close spans late (logging, callbacks), after the caller has the last byte; and a piece of work may
+come after the answer.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ def _needed_for_the_first_token(hop: Hop, evidence: Evidence) -> int:
         hop.start_ns,
         *(leg.start_ns for leg in legs),
         *(leg.first_token_ns for leg in legs if leg.first_token_ns != MISSING_NS),
-        *(piece.end_ns for piece in evidence.pieces if piece.hop == hop.hop and piece.start_ns >= hop.start_ns),
     ]
     return max(told)
 

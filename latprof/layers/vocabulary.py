@@ -10,6 +10,7 @@ from typing import Final
 
 LAYERS: Final[dict[str, str]] = {
     "client.lateness": "the generator was late: intended start to the moment it woke",
+    "client.retry": "earlier attempts at the same turn, and the wait before this one",
     "client.cap_wait": "waiting for a place under the concurrency cap",
     "client.build": "making the request and taking a connection from the pool",
     "net.dns": "name resolution",
@@ -41,7 +42,7 @@ LAYERS: Final[dict[str, str]] = {
     "stream": "chunks on their way after the first token",
 }
 
-WAIT_ONLY: Final = frozenset({"client.lateness", "client.cap_wait", "engine.queue"})
+WAIT_ONLY: Final = frozenset({"client.lateness", "client.retry", "client.cap_wait", "engine.queue"})
 """Layers that are nothing but waiting."""
 
 UNATTRIBUTED: Final = "unattributed@"
@@ -68,7 +69,7 @@ def path_order(layer: str, hops: tuple[str, ...] = ()) -> tuple[int, int, str]:
     if layer.startswith(UNATTRIBUTED):
         hop = layer.removeprefix(UNATTRIBUTED)
         return (1, hops.index(hop) if hop in hops else len(hops), layer)
-    return (0, _rank(layer.split("+", 1)[0])[0], layer)
+    return (0, _rank(layer.rsplit("+", 1)[-1])[0], layer)
 
 
 def is_known(layer: str) -> bool:

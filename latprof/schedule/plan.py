@@ -11,6 +11,7 @@ from latprof.workload.sessions import Session
 PhaseName = Literal["warmup", "measured"]
 
 WARMUP_SESSION_BASE = 1 << 30
+PREFLIGHT_SESSION = (1 << 31) - 1
 """Warm-up sessions are numbered from here, so that the length of the warm-up never shifts a measured session's draws."""
 
 

@@ -24,6 +24,8 @@ from latprof.units import MISSING_NS, NS_PER_US
 TOLERANCE_NS = 50 * NS_PER_US
 # Requests whose stamps lie (a span closed late by a callback, a retry under one span) are allowed this share on each side.
 _TRIM_SHARE = 0.01
+# Of offsets that contradict each other, zero is the likelier: clocks are usually right.
+_NEARLY_AS_MANY = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def estimate(constraints: Iterable[Constraint], root: str) -> dict[str, ClockOff
     """The offset of every clock against ``root`` (which is right by definition and not in the answer).
 
     Clocks are placed from the root outwards, each against all neighbours placed before it. An offset of zero is kept where the bounds allow
-    it; else the offset of a neighbour is taken over where that fits (two processes of one host); else, and where the requests contradict each other, the middle of the bounds.
+    it; else the offset of a neighbour is taken over where that fits (two processes of one host); else the middle of the bounds. Where the
+    requests contradict each other, the bounds are those of the most requests that agree: a few stamps that lie move no clock.
     """
     edges = _edges(constraints)
     placed = {root: ClockOffset(root, 0, 0, 0, 0, corrected=False, consistent=True)}
@@ -108,7 +111,7 @@ def _place(clock: str, neighbours: Mapping[str, _Bounds], placed: Mapping[str, C
     wanted = (0, *(placed[name].offset_ns for name in known))
     kept = (offset_ns for offset_ns in wanted if fit.contains(offset_ns) and truth.contains(offset_ns))
     middle_ns = min(max((fit.low_ns + fit.high_ns) // 2, truth.low_ns), truth.high_ns)
-    offset_ns = next(kept, middle_ns) if agreed and fit.consistent else middle_ns
+    offset_ns = next(kept, middle_ns)
     consistent = agreed and all(placed[name].consistent for name in known)
     requests = sum(neighbours[name].requests for name in known)
     return ClockOffset(clock, offset_ns, truth.low_ns, truth.high_ns, requests, offset_ns != 0, consistent)
@@ -137,14 +140,36 @@ def _edges(constraints: Iterable[Constraint]) -> _Edges:
 
 
 def _intersect(low_ns: Sequence[int], high_ns: Sequence[int]) -> _Bounds:
-    """The bounds that all requests share; if none, those of all but 1 % on each side; if still none, the gap between them."""
+    """The bounds that all requests share; if none, those of all but 1 % on each side; if still none, those of the most that agree."""
     # float64 is exact to 104 days of ns, and stamps that lie by centuries cannot overflow it.
     lows, highs = np.array(low_ns, np.float64), np.array(high_ns, np.float64)
     low, high = int(lows.max()), int(highs.min())
     if low > high:
         low, high = _trimmed(lows, highs)
     consistent = low - high <= TOLERANCE_NS
+    if not consistent:
+        low, high = _most_agreed(lows, highs)
     return _Bounds(min(low, high), max(low, high), consistent, len(lows))
+
+
+def _most_agreed(lows: npt.NDArray[np.float64], highs: npt.NDArray[np.float64]) -> tuple[int, int]:
+    """The bounds shared by as many requests as possible; zero's own, when nearly as many allow it. Requests that fit no offset do not count."""
+    possible = lows <= highs
+    if not possible.any():
+        return int(highs.min()), int(lows.max())
+    lows, highs = lows[possible], highs[possible]
+    at = np.concatenate([lows, highs])
+    # Openings before closings at one instant: bounds are inclusive.
+    order = np.lexsort((np.repeat([0, 1], len(lows)), at))
+    depth = np.cumsum(np.repeat([1, -1], len(lows))[order])
+    deepest = int(depth.argmax())
+    allowing_zero = (lows <= TOLERANCE_NS) & (highs >= -TOLERANCE_NS)
+    if allowing_zero.sum() >= _NEARLY_AS_MANY * depth[deepest]:
+        agreed = allowing_zero
+    else:
+        point = at[order[deepest]]
+        agreed = (lows <= point) & (highs >= point)
+    return int(lows[agreed].max()), int(highs[agreed].min())
 
 
 def _trimmed(lows: npt.NDArray[np.float64], highs: npt.NDArray[np.float64]) -> tuple[int, int]:

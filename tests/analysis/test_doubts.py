@@ -24,6 +24,7 @@ CLEAN = Facts(
     second_half_p50_ns=202.0 * MS,
     halves_apart=0.4,
     spans=12_000,
+    hops=("gateway", "router"),
     span_coverage=0.99,
     unattributed_share_p50=0.03,
     unattributed=("gateway",),
@@ -32,6 +33,9 @@ CLEAN = Facts(
 
 # What changes, the doubt it raises, its level, and what its text must say.
 CASES: list[tuple[dict[str, Any], str, str, str]] = [
+    ({"connection_wait_p99_ns": 30 * MS}, "connection_wait", "warning", "waited 30 ms at p99 for a connection"),
+    ({"connection_wait_p99_ns": 150 * MS}, "connection_wait", "fatal", "client.build"),
+    ({"hops": (), "services": ("vllm",)}, "unknown_spans", "warning", "came in from vllm, and no source understands them"),
     ({"ok": 0, "failed": 1_000, "errors": {"auth": 1_000}}, "no_success", "fatal", "auth 1000"),
     ({"ok": 985, "failed": 15, "errors": {"timeout": 15}}, "failures", "warning", "1.5 %"),
     ({"ok": 900, "failed": 100, "errors": {"server": 100}}, "failures", "fatal", "server 100"),

@@ -8,6 +8,7 @@ from made_requests import MS, attempt, chunks, requests
 
 from latprof.analysis.metrics import (
     cap_wait_ns,
+    connection_wait_ns,
     counts,
     e2el_ns,
     goodput,
@@ -86,8 +87,20 @@ def test_counts_keep_failures_by_class_and_the_warm_up_apart() -> None:
     assert found.failed_share == 0.8
 
 
+def test_a_retry_is_not_offered_load() -> None:
+    rows = requests(*(attempt(i, attempt=i % 2, intended_ns=i // 2 * NS_PER_S, send_ns=i * NS_PER_S // 2) for i in range(10)))
+    assert rate(rows).achieved_per_s == pytest.approx(1)
+
+
+def test_a_wait_for_a_connection_is_told_from_opening_one() -> None:
+    opened = attempt(0, start_ns=0, dns_start_ns=2 * MS, dns_end_ns=3 * MS, connect_start_ns=3 * MS, connect_end_ns=7 * MS, send_ns=8 * MS)
+    waited = attempt(1, start_ns=0, send_ns=30 * MS)
+    assert connection_wait_ns(requests(opened, waited)).tolist() == [3 * MS, 30 * MS]
+
+
 def test_rates_count_gaps_and_not_requests() -> None:
-    rows = requests(*(attempt(i, intended_ns=i * NS_PER_S // 10, start_ns=2 * i * NS_PER_S // 10, end_ns=4 * NS_PER_S) for i in range(11)))
+    at = [{"intended_ns": i * NS_PER_S // 10, "start_ns": i * NS_PER_S // 5, "send_ns": i * NS_PER_S // 5} for i in range(11)]
+    rows = requests(*(attempt(i, **stamps, end_ns=4 * NS_PER_S) for i, stamps in enumerate(at)))
     found = rate(rows)
     assert found.intended_per_s == pytest.approx(10)
     assert found.achieved_per_s == pytest.approx(5)

@@ -15,6 +15,7 @@ from latprof.client.stamps import Attempt
 from latprof.clock import WallAnchor
 from latprof.layers.build import build_layers
 from latprof.layers.evidence import Traces
+from latprof.layers.hops import Order
 from latprof.layers.sources import SOURCES, haproxy, litellm, llamacpp
 from latprof.layers.table import Layers
 from latprof.observations.columns import Requests
@@ -163,10 +164,56 @@ def test_duplicated_and_missing_spans_still_sum() -> None:
 
 def test_spans_shuffled_between_traces_do_not_pass_for_the_truth() -> None:
     rows, spans = made()
-    moved = {f"{index:032x}": f"{(index + 5) % len(rows):032x}" for index in range(len(rows))}
+    others = random.Random(5).sample(range(len(rows)), len(rows))
+    moved = {f"{index:032x}": f"{other:032x}" for index, other in enumerate(others)}
     layers = build(rows, [replace(s, trace_id=moved[s.trace_id]) for s in spans])
     found = {name: column(layers, name) for name in LAYERS_MS if name in layers.names}
     assert any((lengths != LAYERS_MS[name] * MS).mean() > 0.5 for name, lengths in found.items())
+
+
+def test_stamps_that_lie_in_one_request_move_no_other() -> None:
+    rows, spans = made(50)
+    lying = f"{7:032x}"
+    layers = build(rows, [s if s.trace_id != lying else skewed([s], "gateway", 500 * MS)[0] for s in spans])
+    assert (column(layers, "gateway.auth") == 3 * MS).mean() == pytest.approx(49 / 50)
+    assert not any(clock.corrected for clock in layers.clocks)
+    assert not all(clock.consistent for clock in layers.clocks)
+    assert layers.coverage()[layers.names.index("gateway.auth")] == pytest.approx(49 / 50)
+
+
+def test_work_after_the_answer_proves_nothing_about_a_clock() -> None:
+    rows, spans = made()
+    untold = [replace(s, events=()) if s.resource["host.name"] == "gateway" and s.kind == SpanKind.SERVER else s for s in spans]
+    logging = [
+        span(
+            row.trace_id,
+            "gateway",
+            SpanKind.INTERNAL,
+            "log",
+            (row.first_token_ns + 21 * MS, row.first_token_ns + 22 * MS),
+            "gateway",
+            layer="gateway.ratelimit",
+        )
+        for row in rows
+    ]
+    layers = build(rows, [*untold, *logging])
+    assert not any(clock.corrected for clock in layers.clocks)
+    assert (column(layers, "gateway.safety") == 7 * MS).all()
+
+
+def test_a_gateway_that_tells_no_cut_does_not_own_what_lies_behind_it() -> None:
+    row, spans, _ = captured()[0]
+    without_legs = [s for s in spans if s.kind != SpanKind.CLIENT and s.resource["service.name"] == "envoy"]
+    layers = build([row], without_legs)
+    assert "lb+net+server" in {"+".join(sorted(name.split("+"))) for name in layers.names}
+    assert "lb" not in {name for name in layers.names if column(layers, name)[0] > 0}
+
+
+def test_a_partial_hop_order_leaves_the_others_where_they_are() -> None:
+    order = Order(("router",))
+    assert order.sorted(["decode", "router", "gateway", "envoy"]) == ("envoy", "gateway", "router", "decode")
+    assert Order(("decode", "prefill")).sorted(["prefill", "decode"]) == ("decode", "prefill")
+    assert Order(("mine", "envoy")).sorted(["envoy", "mine", "vllm"]) == ("mine", "envoy", "vllm")
 
 
 def test_a_request_without_spans_keeps_its_row() -> None:

@@ -146,6 +146,45 @@ def test_parallel_work_off_the_path_is_listed_and_not_summed() -> None:
     assert done.hidden_ns == {"gateway.auth": 30_000}
 
 
+def test_work_that_goes_on_after_the_token_takes_no_time_from_what_made_it() -> None:
+    # A check that moderates the stream runs beside everything, and on after the first token.
+    evidence = Evidence(
+        hops=(
+            gateway(1_005_000, 1_500_000, 1_099_000, span_id="g"),
+            Hop("prefill", "p", 1_006_000, 1_096_000, span_id="p", parent_id="gl"),
+        ),
+        legs=(Leg("gateway", "g", 1_006_000, 1_500_000, 1_098_000, "gl"),),
+        pieces=(
+            Piece("gateway", "g", "gateway.safety", 1_005_000, 1_120_000, 0),
+            Piece("prefill", "p", "prefill", 1_006_000, 1_096_000, 0),
+        ),
+    )
+    done = tile(evidence)
+    assert_tiles(done)
+    assert by_layer(done)["prefill"] == 90_000
+    assert by_layer(done)["gateway.safety"] == 2_000
+    assert done.hidden_ns["gateway.safety"] == 92_000
+
+
+def test_a_leg_that_did_not_hold_the_token_up_is_listed() -> None:
+    evidence = Evidence(
+        hops=(gateway(1_010_000, 1_500_000, 1_099_000),),
+        legs=(Leg("gateway", "g", 1_012_000, 1_050_000, 1_040_000),),
+        pieces=(Piece("gateway", "g", "gateway.safety", 1_010_000, 1_099_000, 0),),
+    )
+    done = tile(evidence)
+    assert by_layer(done)["gateway.safety"] == 89_000
+    assert done.hidden_ns == {"net+server": 28_000}
+
+
+def test_a_length_of_the_way_in_lies_at_the_beginning_of_a_round_trip() -> None:
+    done = tile(Evidence(held=(Held("haproxy", "lb", 50_000, "wait", "request"),)))
+    assert_tiles(done)
+    first = next(segment for segment in done.segments if segment.layer == "lb")
+    assert (first.start_ns, first.end_ns) == (SENT, SENT + 50_000)
+    assert done.overfull == []
+
+
 def test_a_length_without_a_place_goes_to_the_end_of_its_gap() -> None:
     evidence = Evidence(
         hops=(Hop("litellm", "l", 1_010_000, 1_500_000),),

@@ -124,7 +124,7 @@ def test_a_load_that_fell_behind_its_schedule_is_a_doubt() -> None:
     requests = run.requests
     behind = np.linspace(0, 2 * NS_PER_S, len(requests)).astype(np.int64)
     late = requests.select(np.arange(len(requests)))
-    for name in ("ready_ns", "start_ns"):
+    for name in ("ready_ns", "start_ns", "send_ns"):
         object.__setattr__(late, name, getattr(requests, name) + behind)
     report = build(type(run)(run.folder, run.meta, late, run.chunks), layers, spans)
     assert {"offered_load", "lateness"} <= {doubt.id for doubt in report.doubts}

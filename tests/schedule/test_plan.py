@@ -45,9 +45,9 @@ def test_the_quickstart() -> None:
     plan = build_plan(Config())
     warmup, measured = plan.phases
     assert (measured.name, measured.arrival, measured.rate_per_s, len(measured.planned), measured.loop) == (
-        "measured", "poisson", 50, 1000, "open",
+        "measured", "poisson", 50, 1250, "open",
     )  # fmt: skip
-    assert measured.planned[-1].offset_ns == pytest.approx(20 * NS_PER_S, rel=0.1)
+    assert measured.planned[-1].offset_ns == pytest.approx(25 * NS_PER_S, rel=0.1)
     assert (warmup.name, warmup.duration_ns) == ("warmup", 2 * NS_PER_S)
     assert 60 < len(warmup.planned) < 140
     assert max(offsets_ns(warmup)) < 2 * NS_PER_S
@@ -57,15 +57,15 @@ def test_the_quickstart() -> None:
 @pytest.mark.parametrize(
     ("load", "target", "rate_per_s", "count", "seconds"),
     [
-        ({}, {}, 50, 1000, None),
+        ({}, {}, 50, 1250, None),
         ({}, URL, 5, None, 60),
-        ({"rate_per_s": 10}, {}, 10, 200, None),
+        ({"rate_per_s": 10}, {}, 10, 250, None),
         ({"rate_per_s": 10}, URL, 10, None, 60),
         ({"num_requests": 7}, {}, 50, 7, None),
         ({"num_requests": 7}, URL, 5, 7, None),
         ({"duration": "3s"}, {}, 50, None, 3),
         ({"duration": "3s", "num_requests": 7}, URL, 5, 7, 3),
-        ({"concurrency": 4}, {}, None, None, 20),
+        ({"concurrency": 4}, {}, None, None, 25),
         ({"concurrency": 4}, URL, None, None, 60),
         ({"concurrency": 4, "num_requests": 9}, {}, None, 9, None),
     ],

@@ -7,6 +7,7 @@ All of the ingress that is not an egress is Envoy's own work (layer ``lb``). Nei
 from __future__ import annotations
 
 from latprof.layers.evidence import Evidence, Hop, Leg, Traces, clock_of
+from latprof.layers.vocabulary import merged
 from latprof.spans.span import Span, SpanKind
 
 _HOP = "envoy"
@@ -15,9 +16,11 @@ _HOP = "envoy"
 def evidence(traces: Traces) -> Evidence:
     """Envoy's hop and its legs upstream."""
     spans = [span for span in traces.spans if _is_envoy(span)]
+    has_legs = any(span.kind == SpanKind.CLIENT for span in spans)
+    owner = "lb" if has_legs else merged("lb", "net", "server")  # without a cut the upstream is in it
     return Evidence(
         hops=tuple(
-            Hop(_HOP, clock_of(span), span.start_unix_ns, span.end_unix_ns, owner="lb", span_id=span.span_id, parent_id=span.parent_id)
+            Hop(_HOP, clock_of(span), span.start_unix_ns, span.end_unix_ns, owner=owner, span_id=span.span_id, parent_id=span.parent_id)
             for span in spans
             if span.kind == SpanKind.SERVER
         ),

@@ -62,11 +62,13 @@ def _leg(spans: Sequence[Span]) -> Iterator[Leg]:
 
 
 def _pieces(spans: Sequence[Span]) -> Iterator[Piece]:
-    upstream = [span.start_unix_ns for span in spans if span.name == _UPSTREAM_HEADERS]
+    upstream = [span.start_unix_ns for span in spans if span.name == _UPSTREAM_HEADERS]  # when the call upstream began
     for span in spans:
         layer, level = _PIECES.get(span.name, ("", 0))
         if span.name == "router" and not any(span.start_unix_ns <= start_ns < span.end_unix_ns for start_ns in upstream):
             layer, level = "router", 2  # the one that holds the upstream call is no more than its wrapper
+        if layer == "gateway.proxy" and not upstream:
+            layer = merged("gateway.proxy", "net", "server")  # without a cut the upstream call is in it
         if layer:
             yield Piece(_HOP, clock_of(span), layer, span.start_unix_ns, span.end_unix_ns, level=level)
 
