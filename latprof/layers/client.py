@@ -21,12 +21,13 @@ def client_node(requests: Requests, row: int, anchor: WallAnchor) -> HopNode:
         return anchor.to_unix(stamp) if stamp != MISSING_NS else MISSING_NS
 
     intended_ns, first_token_ns = at("intended_ns"), at("first_token_ns")
+    ready_ns = max(at("ready_ns"), intended_ns)  # a timer may wake some µs early
     send_ns = _first_known(at("send_ns"), at("start_ns"), intended_ns)
     written_ns = min(_first_known(at("written_ns"), send_ns), first_token_ns)
     spans = (
-        ("client.retry" if int(requests.attempt[row]) else "client.lateness", intended_ns, at("ready_ns"), 1),
-        ("client.cap_wait", at("ready_ns"), at("start_ns"), 1),
-        ("client.build", at("start_ns"), send_ns, 1),
+        ("client.retry" if int(requests.attempt[row]) else "client.lateness", intended_ns, ready_ns, 1),
+        ("client.cap_wait", ready_ns, max(at("start_ns"), intended_ns), 1),
+        ("client.build", max(at("start_ns"), intended_ns), send_ns, 1),
         ("net.dns", at("dns_start_ns"), at("dns_end_ns"), 2),
         ("net.connect", at("connect_start_ns"), at("connect_end_ns"), 2),
         ("net.tls", at("connect_end_ns"), at("tls_end_ns"), 2),
