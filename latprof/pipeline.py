@@ -24,7 +24,7 @@ from latprof.config import Config, Spans
 from latprof.errors import Exit, RunFailedError, UsageError
 from latprof.schedule.plan import PREFLIGHT_SESSION
 from latprof.units import NS_PER_S
-from latprof.workload.sessions import Session
+from latprof.workload.sessions import Session, joined
 
 if TYPE_CHECKING:
     from latprof.client.driver import Counters, Driven
@@ -225,7 +225,7 @@ async def _unless_stopped(awaited: Coroutine[Any, Any, T], stop: asyncio.Event) 
 
 def _unlike(session: Session) -> Session:
     """A session such as the first, with a prompt of its own: what is asked before the run must not be found in a prefix cache by the run."""
-    turn = replace(session.turns[0], prompt=f"Before the run: {session.turns[0].prompt}")
+    turn = replace(session.turns[0], prompt=f"Before the run: {joined(session.turns[0].prompt)}")
     return Session(PREFLIGHT_SESSION, (turn,))
 
 

@@ -62,7 +62,7 @@ class Answer:
     The first thing that went wrong is the attempt's error; what comes after it is still stamped.
     """
 
-    def __init__(self, attempt: Attempt, chunks: ChunkLog, dialect: Dialect, redact: Redactor) -> None:
+    def __init__(self, attempt: Attempt, chunks: ChunkLog, dialect: Dialect, redact: Redactor, *, keeps_text: bool = False) -> None:
         self.attempt = attempt
         self._chunks = chunks
         self._read = dialect.read
@@ -74,6 +74,12 @@ class Answer:
         self._usage: Usage | None = None
         self._is_event_stream = False
         self._kept = bytearray()
+        self._texts: list[str] | None = [] if keeps_text else None
+
+    @property
+    def text(self) -> str:
+        """The answer's text, if it was to be kept."""
+        return "".join(self._texts or ())
 
     @property
     def is_done(self) -> bool:
@@ -125,6 +131,8 @@ class Answer:
                 attempt.first_answer_ns = at_ns
             attempt.last_token_ns = at_ns
             attempt.token_chunks += 1
+            if self._texts is not None:
+                self._texts.append(reading.text)
         self._note(reading, at_ns)
 
     def _note(self, reading: Reading, at_ns: int) -> None:

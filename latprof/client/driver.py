@@ -18,7 +18,7 @@ from latprof.client.health import Health, HealthSampler, collector_off
 from latprof.client.places import Places
 from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
 from latprof.client.trace_ids import trace_ids
-from latprof.client.transport import Ask, Encode, Transport, ask_for
+from latprof.client.transport import Ask, Encode, Transport
 from latprof.clock import Timer, precise_timer
 from latprof.schedule.plan import OnDemand, Phase, Planned
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
@@ -119,7 +119,7 @@ def _prepared(phase: Phase, encode: Encode) -> Prepared:
 
 
 def _asks(session: Session, encode: Encode) -> tuple[Ask, ...]:
-    return tuple(ask_for(session.session, index, encode(turn)) for index, turn in enumerate(session.turns))
+    return tuple(encode(session, index) for index in range(len(session.turns)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
 from latprof.client.trace_ids import trace_ids
-from latprof.client.transport import HttpTransport, ask_for
+from latprof.client.transport import HttpTransport
 from latprof.errors import RunFailedError, UsageError
 from latprof.units import MISSING_NS
 from latprof.workload.sessions import Session
@@ -71,8 +71,7 @@ async def _try(transport: HttpTransport, session: Session, *, include_usage: boo
         ready_ns=now_ns,
         start_ns=now_ns,
     )
-    body = transport.encoder(include_usage=include_usage)(turn)
-    await transport.send(ask_for(session.session, 0, body), attempt, ChunkLog())
+    await transport.send(transport.encoder(include_usage=include_usage)(session, 0), attempt, ChunkLog())
     return attempt
 
 

@@ -6,13 +6,13 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 from latprof.client.address import read_address
 from latprof.client.answer import Answer, Ending
+from latprof.client.body import Body, BodyWriter
 from latprof.client.dialects.dialect import Dialect
 from latprof.client.dialects.openai_chat import OPENAI_CHAT
 from latprof.client.headers import head_prefix, request_headers
@@ -23,30 +23,46 @@ from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
 from latprof.config import Target
 from latprof.errors import UsageError
 from latprof.units import MISSING_NS, NS_PER_S
-from latprof.workload.sessions import Turn
-
-Encode = Callable[[Turn], bytes]
-"""Makes a turn's request body; called for every turn before the phase starts."""
+from latprof.workload.sessions import NO_ANSWERS, Answers, Session, Turn, messages
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One turn made ready for the wire: its own header lines (all but ``traceparent``, which is the attempt's) and its body."""
+    """One turn made ready for the wire: its own header lines (all but ``traceparent``, which is the attempt's) and its body in pieces.
 
+    ``context`` is the turn it continues (`NO_CONTEXT`: none). ``keeps_answer``: a later turn continues the real answer, so its text is wanted.
+    """
+
+    session: int
+    turn: int
+    context: int
     head: bytes
-    body: bytes
+    body: Body
+    keeps_answer: bool = False
 
 
-def ask_for(session: int, turn: int, body: bytes) -> Ask:
+class Encode(Protocol):
+    """Makes a turn ready for the wire."""
+
+    def __call__(self, session: Session, step: int, answers: Answers = NO_ANSWERS) -> Ask:
+        """The ask of turn ``step``; ``answers`` holds the real answers of the turns in its context that have no planned one."""
+
+
+def ask_for(session: Session, step: int, body: Body) -> Ask:
     """The ask of one turn. ``tracestate`` tells a stack that cares which session and turn it is: the stub keys its draws by it."""
-    return Ask(b"tracestate: latprof=%d.%d\r\ncontent-length: %d\r\n\r\n" % (session, turn, len(body)), body)
+    turn = session.steps[step]
+    if not isinstance(turn, Turn):
+        raise TypeError(f"step {step} of session {session.session} is a tool, wanted a turn")
+    head = b"tracestate: latprof=%d.%d\r\ncontent-length: %d\r\n\r\n" % (session.session, step, sum(map(len, body)))
+    keeps_answer = turn.answer is None and any(isinstance(later, Turn) and later.context == step for later in session.steps)
+    return Ask(session.session, step, turn.context, head, body, keeps_answer)
 
 
 class Transport(Protocol):
     """Sends turns."""
 
-    async def send(self, ask: Ask, attempt: Attempt, chunks: ChunkLog) -> None:
-        """Send ``ask``, fill in ``attempt`` and append every event of the answer to ``chunks``.
+    async def send(self, ask: Ask, attempt: Attempt, chunks: ChunkLog) -> str:
+        """Send ``ask``, fill in ``attempt`` and append every event of the answer to ``chunks``; the answer's text where it is to be kept.
 
         Returns when the answer is over or has failed, ``end_ns`` and ``error_class`` set; never raises for anything the server or the
         network does. Cancelling it closes the connection, and the attempt ends as interrupted.
@@ -82,15 +98,23 @@ class HttpTransport:
         Raises:
             UsageError: the configured extra body cannot be written as JSON.
         """
-        encode = partial(self.dialect.encode, model=self.target.model, extra_body=self.target.extra_body, include_usage=include_usage)
+        writer = BodyWriter()
+
+        def encode(session: Session, step: int, answers: Answers = NO_ANSWERS) -> Ask:
+            output_tokens = session.steps[step].output_tokens
+            said = self.dialect.encode(
+                messages(session, step, answers), output_tokens, model=self.target.model, include_usage=include_usage
+            )
+            return ask_for(session, step, writer.write(said, self.target.extra_body))
+
         try:
-            encode(Turn("", 0, 1))
+            encode(Session(0, (Turn("", 0, 1),)), 0)
         except TypeError as error:
             raise UsageError(f"--extra-body (target.extra_body) cannot be written as JSON: {error}") from None
         return encode
 
-    async def send(self, ask: Ask, attempt: Attempt, chunks: ChunkLog) -> None:  # noqa: D102
-        answer = Answer(attempt, chunks, self.dialect, self.redact)
+    async def send(self, ask: Ask, attempt: Attempt, chunks: ChunkLog) -> str:  # noqa: D102
+        answer = Answer(attempt, chunks, self.dialect, self.redact, keeps_text=ask.keeps_answer)
         if attempt.start_ns == MISSING_NS:
             attempt.start_ns = time.monotonic_ns()
         left_ns = attempt.start_ns + self.target.timeout_ns - time.monotonic_ns()
@@ -107,6 +131,7 @@ class HttpTransport:
             answer.give_up(error.error_class, str(error), time.monotonic_ns())
         else:
             answer.end(*ended)
+        return answer.text
 
     async def close(self) -> None:
         """Close the kept connections."""
@@ -114,7 +139,7 @@ class HttpTransport:
         await asyncio.sleep(0)  # the event loop closes the sockets in its next turn
 
     async def _exchange(self, ask: Ask, attempt: Attempt, answer: Answer) -> Ended:
-        request = b"%b%b-%b-01\r\n%b%b" % (self._head, attempt.trace_id.encode(), attempt.span_id.encode(), ask.head, ask.body)
+        request = b"%b%b-%b-01\r\n%b%b" % (self._head, attempt.trace_id.encode(), attempt.span_id.encode(), ask.head, b"".join(ask.body))
         connection = await self._pool.take(attempt)
         try:
             was_reused = connection.is_reused

@@ -11,12 +11,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from latprof.client.dialects.openai_chat import encode
 from latprof.client.stamps import Attempt, ChunkLog
 from latprof.client.trace_ids import trace_ids
-from latprof.client.transport import HttpTransport, ask_for
+from latprof.client.transport import HttpTransport
 from latprof.config import Target
-from latprof.workload.sessions import Turn
+from latprof.workload.sessions import Session, Turn
 
 RUN_ID = "00112233aabbccdd"
 TURN = Turn("How much is 2 + 2?", 8, 4)
@@ -143,8 +142,8 @@ def new_attempt(request: int = 0) -> Attempt:
 
 async def send_one(transport: HttpTransport, chunks: ChunkLog | None = None, turn: Turn = TURN) -> Attempt:
     attempt = new_attempt()
-    body = encode(turn, model="m", extra_body={}, include_usage=True)
-    await transport.send(ask_for(attempt.session, attempt.turn, body), attempt, chunks if chunks is not None else ChunkLog())
+    ask = transport.encoder()(Session(attempt.session, (turn,)), attempt.turn)
+    await transport.send(ask, attempt, chunks if chunks is not None else ChunkLog())
     return attempt
 
 

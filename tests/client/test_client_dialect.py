@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latprof.client.body import BodyWriter
 from latprof.client.dialects import DIALECTS
 from latprof.client.dialects.dialect import Reading, Usage
 from latprof.client.dialects.openai_chat import encode, read
 from latprof.client.sse import SseEvent
 from latprof.client.stamps import Channel
 from latprof.units import MISSING_NS
-from latprof.workload.sessions import Turn
+from latprof.workload.sessions import Message
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -134,9 +135,13 @@ def test_deep_nesting_does_not_raise() -> None:
     assert read(SseEvent(deep, b"", 1)) == Reading() or read(SseEvent(deep, b"", 1)).error
 
 
+def written(conversation: list[Message], output_tokens: int, extra: dict[str, Any] | None = None, *, include_usage: bool) -> Any:
+    said = encode(conversation, output_tokens, model="m", include_usage=include_usage)
+    return json.loads(b"".join(BodyWriter().write(said, extra or {})))
+
+
 def test_encoding_a_turn() -> None:
-    turn = Turn("héllo\n", 3, 16)
-    body = json.loads(encode(turn, model="m", extra_body={}, include_usage=True))
+    body = written([Message("user", "héllo\n")], 16, include_usage=True)
     assert body == {
         "model": "m",
         "messages": [{"role": "user", "content": "héllo\n"}],
@@ -144,12 +149,12 @@ def test_encoding_a_turn() -> None:
         "max_tokens": 16,
         "stream_options": {"include_usage": True},
     }
-    assert "stream_options" not in json.loads(encode(turn, model="m", extra_body={}, include_usage=False))
+    assert "stream_options" not in written([Message("user", "x")], 16, include_usage=False)
 
 
 def test_extra_body_lies_on_top_and_null_takes_away() -> None:
     extra = {"max_tokens": None, "max_completion_tokens": 9, "ignore_eos": True}
-    body = json.loads(encode(Turn("x", 1, 16), model="m", extra_body=extra, include_usage=False))
+    body = written([Message("user", "x")], 16, extra, include_usage=False)
     assert set(body) == {"model", "messages", "stream", "max_completion_tokens", "ignore_eos"}
 
 

@@ -19,10 +19,10 @@ from latprof.client.health import HealthSampler, collector_off
 from latprof.client.http1 import ResponseReader
 from latprof.client.places import Places
 from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
-from latprof.client.transport import Ask, Transport
+from latprof.client.transport import Ask, Transport, ask_for
 from latprof.schedule.plan import OnDemand, Phase, Planned
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
-from latprof.workload.sessions import Session, Turn
+from latprof.workload.sessions import NO_ANSWERS, Answers, Session, Turn, chain
 
 RULES = Rules(RUN_ID, seed=1, timeout_ns=5 * NS_PER_S, drain_ns=50 * NS_PER_MS)
 # A busy test machine may wake a task this late; the tests below tell apart things at least twice as far from each other.
@@ -30,7 +30,7 @@ SLACK_NS = 60 * NS_PER_MS
 
 
 def session(number: int, turns: int = 1, think_ns: int = 0) -> Session:
-    return Session(number, tuple(Turn(f"prompt {number}.{index}", 8, 4, think_ns if index else 0) for index in range(turns)))
+    return chain(number, tuple(Turn(f"prompt {number}.{index}", 8, 4, think_ns if index else 0, answer="") for index in range(turns)))
 
 
 def open_loop(offsets_ms: Sequence[float], *, turns: int = 1, think_ms: int = 0, **more: Any) -> Phase:
@@ -45,8 +45,8 @@ def closed_loop(sessions: int, concurrency: int, **more: Any) -> Phase:
     return Phase("measured", planned, "closed", concurrency=concurrency, **more)
 
 
-def encode(turn: Turn) -> bytes:
-    return json.dumps({"prompt": turn.prompt}).encode()
+def encode(of: Session, step: int, answers: Answers = NO_ANSWERS) -> Ask:  # noqa: ARG001
+    return ask_for(of, step, (json.dumps({"prompt": of.turns[step].prompt}).encode(),))
 
 
 class Answering:
@@ -59,7 +59,7 @@ class Answering:
         self.in_flight = 0
         self.most_in_flight = 0
 
-    async def send(self, ask: Ask, attempt: Attempt, chunks: ChunkLog) -> None:  # noqa: ARG002
+    async def send(self, ask: Ask, attempt: Attempt, chunks: ChunkLog) -> str:  # noqa: ARG002
         self.asks.append(ask)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -71,6 +71,7 @@ class Answering:
         attempt.error_class = next(self.errors)
         attempt.output_tokens = 4
         attempt.end_ns = time.monotonic_ns()
+        return ""
 
 
 async def driven(
@@ -255,7 +256,7 @@ async def test_retries_are_off_by_default() -> None:
 
 async def test_a_fault_of_our_own_is_raised_not_swallowed() -> None:
     class Broken:
-        async def send(self, ask: Ask, attempt: Attempt, chunks: ChunkLog) -> None:  # noqa: ARG002
+        async def send(self, ask: Ask, attempt: Attempt, chunks: ChunkLog) -> str:  # noqa: ARG002
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -35,7 +35,7 @@ from latprof.client.transport import HttpTransport, ask_for
 from latprof.config import Target
 from latprof.errors import UsageError
 from latprof.units import MISSING_NS, NS_PER_S
-from latprof.workload.sessions import Turn
+from latprof.workload.sessions import Session, Turn
 
 
 async def test_a_turn_goes_out_and_its_stamps_come_in_order() -> None:
@@ -208,7 +208,7 @@ async def test_a_stream_that_is_done_but_never_closed_is_whole() -> None:
 async def test_cancelling_ends_the_attempt_and_closes_the_connection() -> None:
     async with scripted([CHUNKED, chunk(TWO), Do.HANG]) as peer, client(peer.url) as transport:
         attempt = new_attempt()
-        task = asyncio.create_task(transport.send(ask_for(0, 0, b"{}"), attempt, ChunkLog()))
+        task = asyncio.create_task(transport.send(ask_for(Session(0, (TURN,)), 0, (b"{}",)), attempt, ChunkLog()))
         await asyncio.wait({task}, timeout=0.1)
         assert attempt.first_token_ns != MISSING_NS
         task.cancel()
@@ -326,6 +326,6 @@ async def test_timeouts_are_counted_from_the_start_not_from_the_send() -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         attempt.start_ns = time.monotonic_ns() - NS_PER_S + 50_000_000
-        await transport.send(ask_for(0, 0, b"{}"), attempt, ChunkLog())
+        await transport.send(ask_for(Session(0, (TURN,)), 0, (b"{}",)), attempt, ChunkLog())
         assert loop.time() - began < 0.6
     assert attempt.error_class == ErrorClass.TIMEOUT

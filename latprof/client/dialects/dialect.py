@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from latprof.client.sse import SseEvent
 from latprof.client.stamps import Channel
 from latprof.units import MISSING_NS
-from latprof.workload.sessions import Turn
+from latprof.workload.sessions import Message
 
 
 class Usage(NamedTuple):
@@ -25,11 +25,12 @@ class Reading(NamedTuple):
     """What one event says. A tuple, because one is made for every chunk of every stream.
 
     ``channel`` is where its first token belongs (NONE: it bears none), ``answers`` whether any token of it is content or a tool call.
-    ``finished``: the answer is over; ``done``: the stream is. ``error`` and ``malformed`` hold the text of what is wrong.
+    ``text`` is its answer text, channels other than content left out. ``finished``: the answer is over; ``done``: the stream is. ``error`` and ``malformed`` hold the text of what is wrong.
     """
 
     channel: Channel = Channel.NONE
     answers: bool = False
+    text: str = ""
     finished: bool = False
     done: bool = False
     error: str = ""
@@ -40,10 +41,10 @@ class Reading(NamedTuple):
 
 
 class Encode(Protocol):
-    """Makes the request body of a turn."""
+    """What the body of a request says."""
 
-    def __call__(self, turn: Turn, *, model: str, extra_body: Mapping[str, Any], include_usage: bool) -> bytes:
-        """The body, ready for the wire. ``extra_body`` is laid over it; a null there takes a key away."""
+    def __call__(self, conversation: Sequence[Message], output_tokens: int, *, model: str, include_usage: bool) -> dict[str, Any]:
+        """The body as JSON values, every message's text wrapped in `latprof.client.body.Said`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,34 +7,34 @@ The first answer token (TTFO) is the first of content or tool call: both are wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
+from latprof.client.body import Said
 from latprof.client.dialects.dialect import Dialect, Reading, Usage
 from latprof.client.sse import SseEvent
 from latprof.client.stamps import Channel
 from latprof.units import MISSING_NS
-from latprof.workload.sessions import Turn
+from latprof.workload.sessions import Message
 
 _NOTHING = Reading()
 _DONE = Reading(done=True)
 _INT64 = 1 << 63
 
 
-def encode(turn: Turn, *, model: str, extra_body: Mapping[str, Any], include_usage: bool) -> bytes:
-    """The body of one streaming request: a single user message, ``max_tokens`` the output asked for."""
+def encode(conversation: Sequence[Message], output_tokens: int, *, model: str, include_usage: bool) -> dict[str, Any]:
+    """The body of one streaming request: the conversation, ``max_tokens`` the output asked for."""
     body: dict[str, Any] = {
         "model": model,
-        "messages": [{"role": "user", "content": turn.prompt}],
+        "messages": [{"role": role, "content": Said(text)} for role, text in conversation],
         "stream": True,
-        "max_tokens": turn.output_tokens,
+        "max_tokens": output_tokens,
     }
     if include_usage:
         body["stream_options"] = {"include_usage": True}
-    body.update(extra_body)
-    return orjson.dumps({key: value for key, value in body.items() if value is not None})
+    return body
 
 
 def read(event: SseEvent) -> Reading:
@@ -70,18 +70,22 @@ OPENAI_CHAT = Dialect(name="openai-chat", endpoint="/chat/completions", encode=e
 def _read_message(message: dict[str, Any]) -> Reading:
     first = Channel.NONE
     answers = finished = False
+    text = ""
     for choice in _dicts(message.get("choices")):
         delta = choice.get("delta")
         if isinstance(delta, dict):
             channel, answering = _tokens(delta)
             first = channel if first is Channel.NONE else first
             answers = answers or answering
+            content = delta.get("content")
+            text += content if isinstance(content, str) else ""
         finished = finished or bool(choice.get("finish_reason"))
     usage = message.get("usage")
     response_id = message.get("id")
     return Reading(
         channel=first,
         answers=answers,
+        text=text,
         finished=finished,
         usage=_usage(usage) if isinstance(usage, dict) else None,
         body_timings=_body_timings(message) if "timings" in message or "time_info" in message else "",
