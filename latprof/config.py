@@ -103,6 +103,7 @@ class Target(Section):
 
     url: str | None = None
     model: str = "stub"
+    dialect: Annotated[str, Field(description="the API spoken: one of latprof.client.dialects")] = "openai-chat"
     api_key_env: Annotated[str | None, Field(description="name of the environment variable that holds the bearer token")] = None
     headers: dict[str, str] = {}
     extra_body: dict[str, Any] = {}
@@ -110,7 +111,15 @@ class Target(Section):
         120 * NS_PER_S
     )
     connect_timeout_ns: Annotated[DurationNs, Field(alias="connect_timeout", gt=0)] = 10 * NS_PER_S
+    connection: Annotated[
+        Literal["reuse", "fresh", "session"], Field(description="kept alive and shared; a new one per request; or one per session")
+    ] = "reuse"
+    unix_socket: Annotated[Path | None, Field(description="connect to this socket instead of the URL's host")] = None
+    proxy: Annotated[str | None, Field(description="an HTTP proxy, asked to CONNECT; latprof heeds no proxy variables of the environment")] = None
+    proxy_auth_env: Annotated[str | None, Field(description="name of the environment variable that holds the proxy's user:password")] = None
     ca_file: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
     tls_verify: bool = True
     max_connections: PositiveInt = 4096
     retries: Annotated[int, Field(ge=0, description="each retry is a new attempt row; off by default")] = 0
@@ -327,7 +336,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return written
 
 
-_FILES = (("workload", "trace"), ("workload", "tokenizer"), ("target", "ca_file"))
+_FILES = (("workload", "trace"), ("workload", "tokenizer"), ("target", "ca_file"), ("target", "client_cert"), ("target", "client_key"))
 
 
 def _with_paths_from(config: Config, path: Path | None, overrides: Mapping[str, Any]) -> Config:

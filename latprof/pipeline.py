@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 import secrets
 import signal
 import sys
@@ -196,12 +197,13 @@ async def _start_stub(session: _Session, stack: contextlib.AsyncExitStack, recei
 async def _reach(session: _Session, url: str, stack: contextlib.AsyncExitStack) -> tuple[HttpTransport, Encode]:
     """Ask once before any load, so that a wrong address, key or model costs one request."""
     from latprof.client.preflight import preflight
+    from latprof.client.endpoint import resolve_endpoint
     from latprof.client.transport import HttpTransport
 
-    transport = HttpTransport(session.config.target, url)
+    transport = HttpTransport(resolve_endpoint(session.config.target, url, os.environ))
     stack.push_async_callback(transport.close)
     first = _unlike(session.plan.phases[0].planned[0].session)
-    session.meta["target"] = {"url": str(transport.address), "is_stub": session.config.uses_stub}
+    session.meta["target"] = {"url": str(transport.endpoint.address), "is_stub": session.config.uses_stub}
     asked = preflight(transport, first, run_id=session.run_id, seed=session.plan.seed)
     found: Preflight | None = await _unless_stopped(asked, session.stop)
     if found is not None:

@@ -76,18 +76,19 @@ async def _try(transport: HttpTransport, session: Session, *, include_usage: boo
 
 
 def _raise_if_hopeless(transport: HttpTransport, attempt: Attempt) -> None:
-    shown, target = transport.redact(str(transport.address)), transport.target
+    endpoint = transport.endpoint
+    shown = transport.redact(str(endpoint.address))
     unconnected = attempt.error_class == ErrorClass.TIMEOUT and attempt.send_ns == MISSING_NS
     if unconnected or attempt.error_class in {ErrorClass.DNS, ErrorClass.CONNECT, ErrorClass.TLS}:
         raise UsageError(f"{shown} cannot be reached: {attempt.error_text}; check --url, and that the server is up")
     if attempt.error_class == ErrorClass.AUTH:
         key = "no key was sent: name the variable that holds it with --api-key-env NAME"
-        if target.api_key_env is not None:
-            key = f"the key came from {target.api_key_env} (--api-key-env): check its value"
-        elif transport.sends_authorization:
+        if endpoint.key_variable:
+            key = f"the key came from {endpoint.key_variable} (--api-key-env): check its value"
+        elif endpoint.sends_authorization:
             key = "the key came from --header: check its value"
         raise RunFailedError(f"{shown} answered {attempt.status}; {key}. It said: {attempt.error_text}")
     if attempt.error_class == ErrorClass.NOT_FOUND:
         raise RunFailedError(
-            f"{shown} answered 404 for model {target.model!r}; check --model, and the path of --url. It said: {attempt.error_text}"
+            f"{shown} answered 404 for model {endpoint.model!r}; check --model, and the path of --url. It said: {attempt.error_text}"
         )

@@ -88,6 +88,8 @@ class Attempt:
     # The read before the one that brought the first token: the token arrived in (this, first_token_ns].
     before_first_token_ns: int = MISSING_NS
     token_chunks: int = 0
+    reads: int = 0  # reads that brought this answer
+    user_stamps: int = 0  # those among them without a kernel stamp
     first_channel: str = Channel.NONE
     prompt_tokens: int = MISSING_NS
     output_tokens: int = MISSING_NS

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import ssl
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
-from latprof.client.address import read_address
 from latprof.client.answer import Answer, Ending
 from latprof.client.body import Body, BodyWriter
-from latprof.client.dialects.dialect import Dialect
-from latprof.client.dialects.openai_chat import OPENAI_CHAT
-from latprof.client.headers import head_prefix, request_headers
+from latprof.client.dial import Dialer, UnreachableError
+from latprof.client.endpoint import Endpoint
 from latprof.client.http1 import Ended
-from latprof.client.pool import Pool, PoolLimits, UnreachableError
-from latprof.client.redact import Redactor, is_sensitive, secrets_in_headers
+from latprof.client.pool import Pool
+from latprof.client.redact import Redactor
 from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
-from latprof.config import Target
-from latprof.errors import UsageError
+from latprof.client.wire import StampClock
 from latprof.units import MISSING_NS, NS_PER_S
-from latprof.workload.sessions import NO_ANSWERS, Answers, Session, Turn, messages
+from latprof.workload.sessions import NO_ANSWERS, Answers, Session, Turn, messages, turn_of
+
+_WATCH_S = 0.05
+_COPIED_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +29,7 @@ class Ask:
     """One turn made ready for the wire: its own header lines (all but ``traceparent``, which is the attempt's) and its body in pieces.
 
     ``context`` is the turn it continues (`NO_CONTEXT`: none). ``keeps_answer``: a later turn continues the real answer, so its text is wanted.
+    ``is_last``: the session has no later turn.
     """
 
     session: int
@@ -39,6 +38,7 @@ class Ask:
     head: bytes
     body: Body
     keeps_answer: bool = False
+    is_last: bool = True
 
 
 class Encode(Protocol):
@@ -50,12 +50,36 @@ class Encode(Protocol):
 
 def ask_for(session: Session, step: int, body: Body) -> Ask:
     """The ask of one turn. ``tracestate`` tells a stack that cares which session and turn it is: the stub keys its draws by it."""
-    turn = session.steps[step]
-    if not isinstance(turn, Turn):
-        raise TypeError(f"step {step} of session {session.session} is a tool, wanted a turn")
-    head = b"tracestate: latprof=%d.%d\r\ncontent-length: %d\r\n\r\n" % (session.session, step, sum(map(len, body)))
-    keeps_answer = turn.answer is None and any(isinstance(later, Turn) and later.context == step for later in session.steps)
-    return Ask(session.session, step, turn.context, head, body, keeps_answer)
+    turn = turn_of(session, step)
+    later = [one for one in session.steps[step + 1 :] if isinstance(one, Turn)]
+    return Ask(
+        session.session,
+        step,
+        turn.context,
+        b"tracestate: latprof=%d.%d\r\ncontent-length: %d\r\n\r\n" % (session.session, step, sum(map(len, body))),
+        body,
+        keeps_answer=turn.answer is None and any(one.context == step for one in later),
+        is_last=not later,
+    )
+
+
+class Encoder:
+    """`Encode` for one endpoint; texts that asks share are escaped once. Can be handed to another process, without what it has written."""
+
+    def __init__(self, endpoint: Endpoint, *, include_usage: bool = True) -> None:
+        self._endpoint = endpoint
+        self._include_usage = include_usage
+        self._writer = BodyWriter()
+
+    def __call__(self, session: Session, step: int, answers: Answers = NO_ANSWERS) -> Ask:  # noqa: D102
+        endpoint = self._endpoint
+        turn = turn_of(session, step)
+        told = messages(session, step, answers)
+        said = endpoint.dialect.encode(told, turn.output_tokens, model=endpoint.model, include_usage=self._include_usage)
+        return ask_for(session, step, self._writer.write(said, endpoint.extra_body))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Encoder, include_usage=self._include_usage), (self._endpoint,)
 
 
 class Transport(Protocol):
@@ -75,54 +99,32 @@ class HttpTransport:
     ``stale_retries`` counts the requests that were sent again because a kept connection had died under them.
     """
 
-    def __init__(self, target: Target, url: str, *, dialect: Dialect = OPENAI_CHAT, environment: Mapping[str, str] | None = None) -> None:
-        """``url`` stands apart from ``target.url``, which is None for the stack in a box.
-
-        Raises:
-            UsageError: the URL, a header, the key's environment variable or the CA file cannot be used.
-        """
-        self.address = read_address(url, dialect.endpoint)
-        self.target = target
-        self.dialect = dialect
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
         self.stale_retries = 0
-        headers = request_headers(target, self.address, os.environ if environment is None else environment)
-        self.sends_authorization = any(is_sensitive(name) for name in headers)
-        self.redact = Redactor([*secrets_in_headers(headers), *self.address.secrets])
-        self._head = head_prefix(headers, self.address) + b"traceparent: 00-"
-        limits = PoolLimits(target.max_connections, target.connect_timeout_ns)
-        self._pool = Pool(self.address, limits, _tls_context(target) if self.address.is_tls else None)
+        self.redact = Redactor(endpoint.secrets)
+        self.clock = StampClock()
+        self._dialect = endpoint.dialect
+        self._head = endpoint.head + b"traceparent: 00-"
+        self._pool = Pool(Dialer(endpoint, self.clock), endpoint.max_connections, endpoint.reuse)
+        self._watch: asyncio.TimerHandle | None = None
 
     def encoder(self, *, include_usage: bool = True) -> Encode:
-        """The dialect's way to make a body for this target.
+        """The dialect's way to make a body for this target."""
+        return Encoder(self.endpoint, include_usage=include_usage)
 
-        Raises:
-            UsageError: the configured extra body cannot be written as JSON.
-        """
-        writer = BodyWriter()
-
-        def encode(session: Session, step: int, answers: Answers = NO_ANSWERS) -> Ask:
-            output_tokens = session.steps[step].output_tokens
-            said = self.dialect.encode(
-                messages(session, step, answers), output_tokens, model=self.target.model, include_usage=include_usage
-            )
-            return ask_for(session, step, writer.write(said, self.target.extra_body))
-
-        try:
-            encode(Session(0, (Turn("", 0, 1),)), 0)
-        except TypeError as error:
-            raise UsageError(f"--extra-body (target.extra_body) cannot be written as JSON: {error}") from None
-        return encode
+    def sockets(self) -> list[int]:
+        """The descriptors of the connections that carry a request now."""
+        return [connection.fileno() for connection in self._pool.in_use if connection.is_open]
 
     async def send(self, ask: Ask, attempt: Attempt, chunks: ChunkLog) -> str:  # noqa: D102
-        answer = Answer(attempt, chunks, self.dialect, self.redact, keeps_text=ask.keeps_answer)
+        answer = Answer(attempt, chunks, self._dialect, self.redact, keeps_text=ask.keeps_answer)
         if attempt.start_ns == MISSING_NS:
             attempt.start_ns = time.monotonic_ns()
-        left_ns = attempt.start_ns + self.target.timeout_ns - time.monotonic_ns()
         try:
-            async with asyncio.timeout(left_ns / NS_PER_S):
-                ended = await self._exchange(ask, attempt, answer)
+            ended = await self._exchange(ask, attempt, answer, attempt.start_ns + self.endpoint.timeout_ns)
         except TimeoutError:
-            text = f"no complete answer within {self.target.timeout_ns / NS_PER_S:g} s (target.timeout); {_reached(attempt)}"
+            text = f"no complete answer within {self.endpoint.timeout_ns / NS_PER_S:g} s (target.timeout); {_reached(attempt)}"
             answer.give_up(ErrorClass.TIMEOUT, text, time.monotonic_ns())
         except asyncio.CancelledError:
             answer.give_up(ErrorClass.INTERRUPTED, f"the run ended first; {_reached(attempt)}", time.monotonic_ns())
@@ -136,35 +138,40 @@ class HttpTransport:
     async def close(self) -> None:
         """Close the kept connections."""
         self._pool.close()
-        await asyncio.sleep(0)  # the event loop closes the sockets in its next turn
+        self.clock.close()
+        if self._watch is not None:
+            self._watch.cancel()
 
-    async def _exchange(self, ask: Ask, attempt: Attempt, answer: Answer) -> Ended:
-        request = b"%b%b-%b-01\r\n%b%b" % (self._head, attempt.trace_id.encode(), attempt.span_id.encode(), ask.head, b"".join(ask.body))
-        connection = await self._pool.take(attempt)
+    async def _exchange(self, ask: Ask, attempt: Attempt, answer: Answer, deadline_ns: int) -> Ended:
+        head = b"%b%b-%b-01\r\n%b" % (self._head, attempt.trace_id.encode(), attempt.span_id.encode(), ask.head)
+        # A short body goes with the head in one piece; a long one is never copied.
+        request = (head + ask.body[0],) if len(ask.body) == 1 and len(ask.body[0]) < _COPIED_BYTES else (head, *ask.body)
+        connection = self._pool.take_idle(ask.session) or await self._pool.take(attempt, deadline_ns)
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(_WATCH_S, self._on_watch)
         try:
             was_reused = connection.is_reused
-            ended = await connection.exchange(request, answer)
+            ended = await connection.exchange(request, answer, deadline_ns)
             if ended.ending is Ending.SILENT and was_reused:
                 # The peer had closed it while idle, as any server may: not a failure of this request. ``send_ns`` stays the first.
                 self.stale_retries += 1
                 attempt.written_ns = MISSING_NS
-                connection = await self._pool.open(attempt)
-                ended = await connection.exchange(request, answer)
+                self._pool.in_use.discard(connection)
+                connection = await self._pool.open(attempt, deadline_ns)
+                ended = await connection.exchange(request, answer, deadline_ns)
             return ended
         finally:
-            self._pool.give_back(connection)
+            self._pool.give_back(connection, ask.session, is_last=ask.is_last)
 
-
-def _tls_context(target: Target) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=None if target.ca_file is None else str(target.ca_file))
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"target.ca_file: {target.ca_file} cannot be used ({error}); give a file of PEM certificates") from None
-    if not target.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+    def _on_watch(self) -> None:
+        """One look at all requests in flight, instead of a timer for each: a timeout may come this much late."""
+        self._watch = None
+        now_ns = time.monotonic_ns()
+        for connection in self._pool.in_use:
+            if now_ns >= connection.deadline_ns:
+                connection.give_up()
+        if self._pool.in_use:
+            self._watch = asyncio.get_running_loop().call_later(_WATCH_S, self._on_watch)
 
 
 def _reached(attempt: Attempt) -> str:

@@ -1,123 +1,345 @@
-"""One HTTP/1.1 connection: a request out, a response in, a stamp on every read before anything looks at its bytes."""
+"""One byte stream to a peer, read at the level of the socket, so that every read carries the stamp of its arrival.
+
+    kernel's receive stamp (SO_TIMESTAMPNS, Linux)     immune to a late event loop, as long as one segment waits at a time
+    stamp after recv                                   everywhere else, and for single reads that came without a stamp
+
+When several segments wait, the kernel merges them and the whole read bears the last one's stamp: what came in it arrived somewhere in
+(previous stamp, this stamp]. Under TLS the ciphertext is read and stamped in the same way, and decrypted through a memory BIO.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import socket
+import ssl
+import struct
+import sys
 import time
-from typing import cast
+from collections.abc import Callable, Sequence
 
-from latprof.client.answer import Answer, Ending
-from latprof.client.http1 import Ended, ResponseReader
-from latprof.units import MISSING_NS
+from latprof.units import NS_PER_S
+
+_READ_BYTES = 65_536
+# What sendmsg takes at once (IOV_MAX).
+_MOST_PIECES = 1_024
+# The socket module has no name for it before Python 3.14; the number is that of x86-64 and arm64.
+SO_TIMESTAMPNS = 35
+_STAMP = struct.Struct("qq")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_STAMP.size) if hasattr(socket, "CMSG_SPACE") else 0
+# The offset between the clocks is known this well: a stamp further in the future was made by another clock than ours.
+_MOST_AHEAD_NS = 50_000
+_RESAMPLE_S = 0.1
+_STEP_NS = 1_000_000
+
+OnRead = Callable[[bytes, int], None]
+"""Bytes, and the stamp of the read that brought them."""
+OnClosed = Callable[[int, str], None]
+"""When the peer closed, and why; no reason for an orderly end."""
+OnWritten = Callable[[int], None]
+"""When the kernel had taken the last byte of a `Wire.send`."""
 
 
-class Connection(asyncio.Protocol):
-    """Carries one exchange at a time.
+class StampClock:
+    """Turns the kernel's receive stamps (CLOCK_REALTIME) into this process's monotonic ns. One per event loop; `close` it.
 
-    The stamping seam is `received`: whoever reads the socket calls it with the bytes and their stamp. Here the event loop reads and
-    `data_received` stamps; a reader that has the kernel's receive stamps would call it instead.
+    The offset is sampled ten times a second. Slewing moves both clocks alike; a step of the realtime clock is counted in ``steps``, and until
+    the next sample stamps that contradict the monotonic clock are not used.
     """
 
-    def __init__(self) -> None:
-        self.made_ns = MISSING_NS
-        self.is_reused = False
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._reader: ResponseReader | None = None
-        self._over: asyncio.Future[Ended] | None = None
-        self._closed = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it can carry another exchange, as far as this side knows."""
-        return not self._closed and self._transport is not None and not self._transport.is_closing()
-
-    async def exchange(self, request: bytes, answer: Answer) -> Ended:
-        """Send ``request`` and let ``answer`` take the response in. Cancelling closes the connection.
-
-        Stamps ``send_ns`` unless an earlier connection already did, and ``written_ns``.
-        """
-        if self._transport is None or not self.is_open:
-            return Ended(Ending.SILENT, time.monotonic_ns(), "(closed while idle)")
-        reader = self._reader = ResponseReader(answer)
-        self._over = self._loop.create_future()
-        try:
-            reader.previous_ns = time.monotonic_ns()
-            if answer.attempt.send_ns == MISSING_NS:
-                answer.attempt.send_ns = reader.previous_ns
-            self._transport.write(request)
-            if self._transport.get_write_buffer_size() == 0:
-                self._written(time.monotonic_ns())
-            ended = await self._over
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            self._reader = self._over = None
-        self.is_reused = True
-        if not reader.keep_alive:
-            self.close()
-        return ended
-
-    def received(self, data: bytes, at_ns: int) -> None:
-        """Bytes that arrived at ``at_ns``."""
-        reader, over = self._reader, self._over
-        if reader is None or over is None or reader.ended is not None:
-            self.close()  # bytes nobody asked for: the connection is out of step
-            if reader is not None:
-                reader.keep_alive = False
-            return
-        try:
-            reader.feed(data, at_ns)
-        except Exception as error:  # noqa: BLE001 - a fault of latprof's own: it must reach the caller, not the loop's log
-            if not over.done():
-                over.set_exception(error)
-            return
-        self._settle(reader, over)
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.steps = 0
+        self.offset_ns = _offset_ns()
+        # Stamping is switched on in the kernel when the first socket asks for it, some packets late: this one keeps it on.
+        self._keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.has_kernel = ask_for_stamps(self._keeper)
+        self._loop = loop or asyncio.get_running_loop()
+        self._handle = self._loop.call_later(_RESAMPLE_S, self._resample)
 
     def close(self) -> None:
-        """Close at once; what was not sent is dropped."""
-        self._closed = True
-        if self._transport is not None:
-            self._transport.abort()
+        """Stop sampling."""
+        self._handle.cancel()
+        self._keeper.close()
+
+    def _resample(self) -> None:
+        offset_ns = _offset_ns()
+        if abs(offset_ns - self.offset_ns) > _STEP_NS:
+            self.steps += 1
+        self.offset_ns = offset_ns
+        self._handle = self._loop.call_later(_RESAMPLE_S, self._resample)
+
+
+def ask_for_stamps(sock: socket.socket) -> bool:
+    """Ask the kernel to stamp what ``sock`` receives; whether it will. To be asked before connecting."""
+    if sys.platform != "linux":
+        return False
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    except OSError:
+        return False
+    return True
+
+
+def _offset_ns(tries: int = 4) -> int:
+    """Realtime minus monotonic, from the tightest of a few bracketed readings."""
+    best = None
+    for _ in range(tries):
+        before = time.monotonic_ns()
+        realtime = time.time_ns()
+        after = time.monotonic_ns()
+        if best is None or after - before < best[0]:
+            best = (after - before, realtime - (before + after) // 2)
+    return best[1] if best is not None else 0
+
+
+class Wire:
+    """A connected socket in the hands of the event loop.
+
+    ``on_read``, ``on_closed`` and ``on_written`` can be exchanged at any time by whoever uses the stream at the moment. ``reads`` and
+    ``user_stamps`` count the reads, and those among them that had no kernel stamp.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_fd",
+        "_last_ns",
+        "_loop",
+        "_sock",
+        "_tls",
+        "_unsent",
+        "is_open",
+        "on_closed",
+        "on_read",
+        "on_written",
+        "reads",
+        "user_stamps",
+    )
+
+    def __init__(self, sock: socket.socket, clock: StampClock) -> None:
+        self.on_read: OnRead = _ignore_read
+        self.on_closed: OnClosed = _ignore_closed
+        self.on_written: OnWritten = _ignore_written
+        self.is_open = True
+        self.reads = 0
+        self.user_stamps = 0
+        self._clock = clock
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._last_ns = 0
+        self._tls: _Tls | None = None
+        self._unsent: list[memoryview] = []
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._fd, self._on_readable)
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for whoever asks the kernel how much waits in it."""
+        return self._fd
+
+    def send(self, pieces: Sequence[bytes]) -> None:
+        """Write ``pieces`` as far as the kernel takes them now, the rest as it can; ``on_written`` tells when the last byte is gone."""
+        if self._tls is not None:
+            pieces = self._tls.encrypt(pieces)
+        if self._unsent:
+            self._unsent += map(memoryview, pieces)
+            return
+        try:
+            sent = self._sock.send(pieces[0]) if len(pieces) == 1 else self._sock.sendmsg(pieces[:_MOST_PIECES])
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._lose(_why(error))
+            return
+        if len(pieces) == 1 and sent == len(pieces[0]):  # nearly every request
+            self.on_written(time.monotonic_ns())
+            return
+        self._unsent = list(map(memoryview, pieces))
+        self._took(sent)
+
+    def close(self) -> None:
+        """Close at once; what was not sent is dropped, and nobody is told."""
+        if self.is_open:
+            self.is_open = False
+            self._loop.remove_reader(self._fd)
+            if self._unsent:
+                self._loop.remove_writer(self._fd)
+            self._sock.close()
+            self.on_read, self.on_closed, self.on_written = _ignore_read, _ignore_closed, _ignore_written
+
+    async def start_tls(self, context: ssl.SSLContext, server_name: str | None) -> int:
+        """Shake hands as a client; the stamp of the read that completed it.
+
+        Raises:
+            OSError: the peer refused (ssl.SSLError), or closed.
+        """
+        tls = _Tls(context, server_name)
+        done: asyncio.Future[int] = self._loop.create_future()
+
+        def go_on(data: bytes, at_ns: int) -> None:
+            if done.done():
+                return
+            try:
+                is_done = tls.shake(data)
+            except OSError as error:
+                self._flush(tls)
+                done.set_exception(error)
+                return
+            self._flush(tls)
+            if is_done:
+                done.set_result(at_ns)
+
+        def gone(_: int, text: str) -> None:
+            if not done.done():
+                done.set_exception(ConnectionResetError(errno.ECONNRESET, text or "the peer closed the connection"))
+
+        self.on_read, self.on_closed = go_on, gone
+        go_on(b"", time.monotonic_ns())
+        at_ns = await done
+        self._tls = tls
+        self.on_read, self.on_closed = _ignore_read, _ignore_closed
+        return at_ns
 
     # --- the event loop calls these ------------------------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
-        self.made_ns = time.monotonic_ns()
-        self._transport = cast("asyncio.Transport", transport)
-        # No write buffer: the loop then writes within write(), not at the end of its turn, and tells when the kernel took the last byte.
-        self._transport.set_write_buffer_limits(high=0)
+    def _on_readable(self) -> None:
+        try:
+            data, ancillary, _, _ = self._sock.recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(_why(error))
+            return
+        now_ns = at_ns = time.monotonic_ns()
+        self.reads += 1
+        if ancillary:
+            seconds, nanoseconds = _STAMP.unpack(ancillary[0][2])
+            at_ns = seconds * NS_PER_S + nanoseconds - self._clock.offset_ns
+            if not self._last_ns <= at_ns <= now_ns:
+                at_ns = self._settled(at_ns, now_ns)
+        else:
+            self.user_stamps += 1
+        self._last_ns = at_ns
+        if not data:
+            self._lose("", at_ns)
+        elif self._tls is None:
+            self.on_read(data, at_ns)
+        else:
+            self._decrypted(self._tls, data, at_ns)
 
-    def data_received(self, data: bytes) -> None:  # noqa: D102
-        at_ns = time.monotonic_ns()
-        self.received(data, at_ns)
+    def _settled(self, at_ns: int, now_ns: int) -> int:
+        """A kernel stamp that contradicts the monotonic clock: within the offset's own error it is rounded, else not used."""
+        if now_ns < at_ns <= now_ns + _MOST_AHEAD_NS:
+            return now_ns
+        if self._last_ns - _MOST_AHEAD_NS <= at_ns < self._last_ns:
+            return self._last_ns
+        self.user_stamps += 1
+        return now_ns
 
-    def resume_writing(self) -> None:  # noqa: D102
-        self._written(time.monotonic_ns())
+    def _decrypted(self, tls: _Tls, data: bytes, at_ns: int) -> None:
+        try:
+            plain, is_over = tls.decrypt(data)
+        except OSError as error:
+            self._lose(_why(error), at_ns)
+            return
+        self._flush(tls)
+        if plain:
+            self.on_read(plain, at_ns)
+        if is_over and self.is_open:
+            self._lose("", at_ns)
 
-    def eof_received(self) -> None:  # noqa: D102 - None: the transport closes itself
-        self._peer_closed(time.monotonic_ns(), "")
+    def _on_writable(self) -> None:
+        try:
+            sent = self._sock.sendmsg(self._unsent[:_MOST_PIECES])
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(_why(error))
+            return
+        self._took(sent)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
-        self._peer_closed(time.monotonic_ns(), f"({exc or 'connection lost'})")
-        self._transport = None
+    def _took(self, sent: int) -> None:
+        """The kernel took ``sent`` bytes of what is left."""
+        unsent, whole = self._unsent, 0
+        while whole < len(unsent) and sent >= len(unsent[whole]):
+            sent -= len(unsent[whole])
+            whole += 1
+        if whole < len(unsent):
+            unsent[whole] = unsent[whole][sent:]
+            self._unsent = unsent[whole:]
+            self._loop.add_writer(self._fd, self._on_writable)
+            return
+        self._unsent = []
+        self._loop.remove_writer(self._fd)
+        self.on_written(time.monotonic_ns())
 
-    def _written(self, at_ns: int) -> None:
-        reader = self._reader
-        if reader is not None and reader.answer.attempt.written_ns == MISSING_NS:
-            reader.answer.attempt.written_ns = at_ns
-            if not reader.heard:
-                reader.previous_ns = at_ns
+    def _flush(self, tls: _Tls) -> None:
+        """What TLS itself has to say: handshake messages, alerts, key updates."""
+        if (pending := tls.pending()) and self.is_open:
+            on_written, self.on_written = self.on_written, _ignore_written
+            shaken, self._tls = self._tls, None
+            self.send([pending])
+            self._tls, self.on_written = shaken, on_written
 
-    def _peer_closed(self, at_ns: int, text: str) -> None:
-        self._closed = True
-        reader, over = self._reader, self._over
-        if reader is not None and over is not None and reader.ended is None:
-            reader.close(at_ns, text)
-            self._settle(reader, over)
+    def _lose(self, text: str, at_ns: int | None = None) -> None:
+        on_closed = self.on_closed
+        self.close()
+        on_closed(time.monotonic_ns() if at_ns is None else at_ns, text)
 
-    @staticmethod
-    def _settle(reader: ResponseReader, over: asyncio.Future[Ended]) -> None:
-        if reader.ended is not None and not over.done():
-            over.set_result(reader.ended)
+
+class _Tls:
+    """One side of TLS over bytes: no socket."""
+
+    def __init__(self, context: ssl.SSLContext, server_name: str | None) -> None:
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._session = context.wrap_bio(self._in, self._out, server_hostname=server_name)
+
+    def shake(self, data: bytes) -> bool:
+        """Take in ``data``; whether the handshake is done."""
+        if data:
+            self._in.write(data)
+        try:
+            self._session.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def encrypt(self, pieces: Sequence[bytes]) -> list[bytes]:
+        for piece in pieces:
+            if piece:
+                self._session.write(piece)
+        return [self._out.read()]
+
+    def decrypt(self, data: bytes) -> tuple[bytes, bool]:
+        """The plain text that ``data`` completes, and whether the peer said that it is over."""
+        self._in.write(data)
+        plain: list[bytes] = []
+        try:
+            while True:
+                part = self._session.read(_READ_BYTES)
+                if not part:
+                    return b"".join(plain), True
+                plain.append(part)
+        except ssl.SSLWantReadError:
+            return plain[0] if len(plain) == 1 else b"".join(plain), False
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b"".join(plain), True
+
+    def pending(self) -> bytes:
+        return self._out.read()
+
+
+def _ignore_read(data: bytes, at_ns: int) -> None:
+    pass
+
+
+def _ignore_closed(at_ns: int, text: str) -> None:
+    pass
+
+
+def _ignore_written(at_ns: int) -> None:
+    pass
+
+
+def _why(error: OSError) -> str:
+    said = error.strerror or str(error) or type(error).__name__
+    return f"({os.strerror(error.errno) if error.errno and not isinstance(error, ssl.SSLError) else said})"

@@ -75,6 +75,8 @@ class Requests:
     end_ns: IntArray
     before_first_token_ns: IntArray
     token_chunks: IntArray
+    reads: IntArray
+    user_stamps: IntArray
     first_channel: TextArray
     prompt_tokens: IntArray
     output_tokens: IntArray

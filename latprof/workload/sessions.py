@@ -107,7 +107,7 @@ def chain(session: int, turns: tuple[Turn, ...]) -> Session:
 
 def new_messages(session: Session, step: int) -> tuple[Message, ...]:
     """What turn ``step`` adds to the conversation that it continues: its system text, if any, and its message."""
-    turn = _turn(session, step)
+    turn = turn_of(session, step)
     system = (Message("system", turn.system),) if turn.system else ()
     return (*system, Message(turn.role, turn.prompt))
 
@@ -119,13 +119,13 @@ def messages(session: Session, step: int, answers: Answers = NO_ANSWERS) -> tupl
         KeyError: the answer of a turn in its context is not planned and not among ``answers``.
     """
     path = [step]
-    while (context := _turn(session, path[-1]).context) != NO_CONTEXT:
+    while (context := turn_of(session, path[-1]).context) != NO_CONTEXT:
         path.append(context)
     told: list[Message] = []
     for number in reversed(path):
         told += new_messages(session, number)
         if number != step:
-            planned = _turn(session, number).answer
+            planned = turn_of(session, number).answer
             told.append(Message("assistant", answers[number] if planned is None else planned))
     return tuple(told)
 
@@ -135,7 +135,12 @@ def joined(text: Text) -> str:
     return text if isinstance(text, str) else "".join(text)
 
 
-def _turn(session: Session, step: int) -> Turn:
+def turn_of(session: Session, step: int) -> Turn:
+    """Step ``step``, which is a turn.
+
+    Raises:
+        TypeError: it is a tool.
+    """
     found = session.steps[step]
     if not isinstance(found, Turn):
         raise TypeError(f"step {step} of session {session.session} is a tool, wanted a turn")

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from latprof.client.endpoint import resolve_endpoint
 from latprof.client.stamps import Attempt, ChunkLog
 from latprof.client.trace_ids import trace_ids
 from latprof.client.transport import HttpTransport
@@ -149,7 +150,7 @@ async def send_one(transport: HttpTransport, chunks: ChunkLog | None = None, tur
 
 @contextlib.asynccontextmanager
 async def client(url: str, environment: dict[str, str] | None = None, **target: object) -> AsyncIterator[HttpTransport]:
-    transport = HttpTransport(Target.model_validate({"model": "m", **target}), url, environment=environment or {})
+    transport = HttpTransport(resolve_endpoint(Target.model_validate({"model": "m", **target}), url, environment or {}))
     try:
         yield transport
     finally:

@@ -30,8 +30,9 @@ from scripted_peer import (
     send_one,
 )
 
+from latprof.client.endpoint import resolve_endpoint
 from latprof.client.stamps import ChunkLog, ErrorClass
-from latprof.client.transport import HttpTransport, ask_for
+from latprof.client.transport import ask_for
 from latprof.config import Target
 from latprof.errors import UsageError
 from latprof.units import MISSING_NS, NS_PER_S
@@ -312,12 +313,12 @@ async def test_a_handshake_that_never_ends_times_out() -> None:
 
 async def test_a_ca_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"target\.ca_file"):
-        HttpTransport(Target(ca_file=tmp_path / "none.pem"), "https://h")
+        resolve_endpoint(Target(ca_file=tmp_path / "none.pem"), "https://h", {})
 
 
 async def test_an_extra_body_that_is_not_json_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="--extra-body"):
-        HttpTransport(Target(extra_body={"x": {1, 2}}), "http://h").encoder()
+        resolve_endpoint(Target(extra_body={"x": {1, 2}}), "http://h", {})
 
 
 async def test_timeouts_are_counted_from_the_start_not_from_the_send() -> None:
