@@ -7,6 +7,7 @@ from typing import Final
 
 from latprof.client.dialects.dialect import Dialect, Reading, Usage
 from latprof.client.redact import Redactor
+from latprof.client.shapes import PLAIN, Shapes
 from latprof.client.sse import SseEvent, SseScanner
 from latprof.client.stamps import CHANNEL_CODES, Attempt, Channel, ChunkLog, ErrorClass
 from latprof.units import MISSING_NS
@@ -36,6 +37,22 @@ _TIMING_PREFIXES: Final = (
 # A prefix lets nothing through that a plug-in may have named like a secret or a limit.
 _NEVER: Final = ("key", "auth", "cookie", "token", "secret", "limit")
 
+# What an HTTP chunk of so many bytes in all begins with, in the form that nearly every server gives it: lower-case hex, no extension.
+_FRAMED_BYTES: Final = 4_096
+
+
+def _frames() -> list[bytes]:
+    frames = [b"\0"] * _FRAMED_BYTES  # there is none of this length
+    for size in range(1, _FRAMED_BYTES):
+        head = b"%x\r\n" % size
+        if len(head) + size + 2 < _FRAMED_BYTES:
+            frames[len(head) + size + 2] = head
+    return frames
+
+
+_FRAMES: Final = _frames()
+_CONTENT: Final = CHANNEL_CODES[Channel.CONTENT]
+
 # Bytes of a body kept for an error text: enough for any error document's first lines.
 _KEPT_BODY_BYTES = 4096
 
@@ -57,13 +74,15 @@ class Ending(Enum):
 
 
 class Answer:
-    """Takes one response in; every method is called from the read that brought the bytes, with that read's stamp.
+    """Takes one response in. Whoever reads sets ``at_ns``, the stamp of the read in hand, and ``previous_ns``, that of the read before it (or of
+    the end of the request), and then calls `on_header`, `on_headers` and `on_body`, or `on_event` where events come without an event stream.
 
     The first thing that went wrong is the attempt's error; what comes after it is still stamped.
     """
 
     def __init__(self, attempt: Attempt, chunks: ChunkLog, dialect: Dialect, redact: Redactor, *, keeps_text: bool = False) -> None:
         self.attempt = attempt
+        self.at_ns = self.previous_ns = MISSING_NS
         self._chunks = chunks
         self._read = dialect.read
         self._redact = redact
@@ -74,6 +93,11 @@ class Answer:
         self._usage: Usage | None = None
         self._is_event_stream = False
         self._kept = bytearray()
+        self._shapes = Shapes(dialect.read)
+        # The shape on the wire, once it is known: an event begins and ends with these. (No body piece begins with NUL before.)
+        self._before = self._after = self._after_chunk = b"\0"
+        self._text_from, self._text_to = 1, -1
+        self._is_between = self._is_shut = False
         self._texts: list[str] | None = [] if keeps_text else None
 
     @property
@@ -97,49 +121,108 @@ class Answer:
         elif lower == "location":
             self._kept += b"redirected to " + value + b" "
 
-    def on_headers(self, status: int, at_ns: int) -> None:
+    def on_headers(self, status: int) -> None:
         """The headers are complete."""
         self.attempt.status = status
-        self.attempt.headers_ns = at_ns
+        self.attempt.headers_ns = self.at_ns
 
-    def on_body(self, data: bytes, at_ns: int, previous_ns: int) -> None:
-        """Body bytes of the read at ``at_ns``; the read before it (or the end of the request) was at ``previous_ns``."""
+    def on_chunk(self, data: bytes) -> bool:
+        """A read that is one HTTP chunk which holds one event with one plain token: the way of nearly every read of a long answer.
+
+        False for anything else: then nothing was done, and the HTTP parser must see it. To be called only between two HTTP chunks.
+        """
+        length = len(data)
+        frame = _FRAMES[length] if length < _FRAMED_BYTES else b"\0"
+        if not (
+            data.endswith(self._after_chunk) and data.startswith(frame) and data.startswith(self._before, len(frame)) and self._is_between
+        ):
+            return False
+        text = data[len(frame) + self._text_from : self._text_to - 2]
+        if not text or text.translate(None, PLAIN):
+            return False
         attempt = self.attempt
+        attempt.last_token_ns = at_ns = self.at_ns
+        attempt.token_chunks += 1
+        self._events += 1
+        self._chunks.append(attempt.request, at_ns, length - len(frame) - 2, _CONTENT)
+        if self._texts is not None:
+            self._texts.append(text.decode("ascii"))
+        return True
+
+    def on_body(self, data: bytes) -> None:
+        """Body bytes of the read in hand."""
+        if data.startswith(self._before) and data.endswith(self._after) and self._is_between:
+            text = data[self._text_from : self._text_to]
+            if text and not text.translate(None, PLAIN):
+                self._on_plain_token(text, len(data))
+                return
+        attempt = self.attempt
+        if self._is_shut:
+            return
         if attempt.first_byte_ns == MISSING_NS:
-            attempt.first_byte_ns = at_ns
+            attempt.first_byte_ns = self.at_ns
         if not self._events and len(self._kept) < _KEPT_BODY_BYTES:
             self._kept += data[:_KEPT_BODY_BYTES]
         if not _is_success(attempt.status):
             return
         for event in self._scanner.feed(data):
-            self._on_event(event, at_ns, previous_ns)
+            self.on_event(event)
+        self._is_between = self._scanner.is_between
 
-    def _on_event(self, event: SseEvent, at_ns: int, previous_ns: int) -> None:
-        attempt = self.attempt
-        self._events += 1
+    def shut(self) -> None:
+        """The response is over: bytes that still come are not its own."""
+        self._is_shut = True
+        self._before = self._after = self._after_chunk = b"\0"
+
+    def on_event(self, event: SseEvent) -> None:
+        """One event that the read in hand completed."""
+        shape = self._shapes.known
+        if shape is not None and (text := shape.text_in(event)) is not None:
+            self._on_plain_token(text, event.size)
+            return
         reading = self._read(event)
-        channel = reading.channel
-        self._chunks.append(attempt.request, at_ns, event.size, CHANNEL_CODES[channel])
+        self._note_tokens(reading, event.size)
+        self._note(reading, self.at_ns)
+        if self._shapes.learn(event, reading) and self._shapes.known is not None:
+            self._before, self._after = self._shapes.known.on_the_wire
+            self._after_chunk = self._after + b"\r\n"
+            self._text_from, self._text_to = len(self._before), -len(self._after)
+
+    def _on_plain_token(self, text: bytes, size: int) -> None:
+        """One answer token, not the first, and nothing else."""
+        attempt = self.attempt
+        attempt.last_token_ns = self.at_ns
+        attempt.token_chunks += 1
+        self._events += 1
+        self._chunks.append(attempt.request, self.at_ns, size, _CONTENT)
+        if self._texts is not None:
+            self._texts.append(text.decode("ascii"))
+
+    def _note_tokens(self, reading: Reading, size: int) -> None:
+        attempt, at_ns, channel = self.attempt, self.at_ns, reading.channel
+        self._events += 1
+        self._chunks.append(attempt.request, at_ns, size, CHANNEL_CODES[channel])
         if attempt.first_event_ns == MISSING_NS:
             attempt.first_event_ns = at_ns
-        if channel is not Channel.NONE:
-            if attempt.first_token_ns == MISSING_NS:
-                attempt.first_token_ns = at_ns
-                attempt.before_first_token_ns = previous_ns
-                attempt.first_channel = channel
-            if reading.answers and attempt.first_answer_ns == MISSING_NS:
-                attempt.first_answer_ns = at_ns
-            attempt.last_token_ns = at_ns
-            attempt.token_chunks += 1
-            if self._texts is not None:
-                self._texts.append(reading.text)
-        self._note(reading, at_ns)
+        if channel is Channel.NONE:
+            return
+        if attempt.first_token_ns == MISSING_NS:
+            attempt.first_token_ns = at_ns
+            attempt.before_first_token_ns = self.previous_ns
+            attempt.first_channel = channel
+        if reading.answers and attempt.first_answer_ns == MISSING_NS:
+            attempt.first_answer_ns = at_ns
+        attempt.last_token_ns = at_ns
+        attempt.token_chunks += 1
+        if self._texts is not None:
+            self._texts.append(reading.text)
 
     def _note(self, reading: Reading, at_ns: int) -> None:
         """What an event says beside tokens."""
         attempt = self.attempt
         if reading.usage is not None:
-            self._usage = reading.usage  # some servers tell it in every chunk: the last one is the whole
+            # Some servers tell it in every chunk, others a part at the beginning and a part at the end.
+            self._usage = reading.usage if self._usage is None else self._usage.with_later(reading.usage)
         if reading.body_timings:
             attempt.body_timings = self._redact(reading.body_timings)
         if reading.response_id and not attempt.response_id:
@@ -188,7 +271,7 @@ class Answer:
     def _end_stream(self, ending: Ending, at_ns: int, text: str) -> None:
         rest = self._scanner.finish()
         if rest is not None and self._read(rest).done:
-            self._on_event(rest, at_ns, at_ns)
+            self.on_event(rest)
         elif rest is not None and not self.is_done:
             self.fail(ErrorClass.TRUNCATED, f"the stream was cut in mid-event, after {self._events} events {text}".rstrip())
         if not self._events and not self._is_event_stream:

@@ -23,7 +23,7 @@ class Connection:
         self._wire = wire
         self._reader: ResponseReader | None = None
         self._over: asyncio.Future[Ended] | None = None
-        wire.on_read, wire.on_closed, wire.on_written = self._received, self._peer_closed, self._written
+        wire.on_read, wire.on_closed, wire.on_written = self._unasked, self._peer_closed, self._written
 
     @property
     def is_open(self) -> bool:
@@ -45,16 +45,16 @@ class Connection:
         wire, attempt = self._wire, answer.attempt
         if not wire.is_open:
             return Ended(Ending.SILENT, time.monotonic_ns(), "(closed while idle)")
-        reader = self._reader = ResponseReader(answer)
-        self._over = asyncio.get_running_loop().create_future()
+        over = self._over = asyncio.get_running_loop().create_future()
+        reader = self._reader = ResponseReader(answer, time.monotonic_ns(), self._ended, self._faulted)
+        wire.on_read = reader.feed
         self.deadline_ns = deadline_ns
         reads, user_stamps = wire.reads, wire.user_stamps
         try:
-            reader.previous_ns = time.monotonic_ns()
             if attempt.send_ns == MISSING_NS:
-                attempt.send_ns = reader.previous_ns
+                attempt.send_ns = answer.previous_ns
             wire.send(request)
-            ended = await self._over
+            ended = await over
         except BaseException:
             wire.close()
             raise
@@ -78,32 +78,29 @@ class Connection:
 
     # --- the wire calls these ------------------------------------------------------------------------------------------------------------
 
-    def _received(self, data: bytes, at_ns: int) -> None:
-        reader, over = self._reader, self._over
-        if reader is None or over is None or reader.ended is not None:
-            self._wire.close()  # bytes nobody asked for: the connection is out of step
-            if reader is not None:
-                reader.keep_alive = False
-            return
-        try:
-            reader.feed(data, at_ns)
-        except Exception as error:  # noqa: BLE001 - a fault of latprof's own: it must reach the caller, not the loop's log
-            if not over.done():
-                over.set_exception(error)
-            return
-        if reader.ended is not None and not over.done():
-            over.set_result(reader.ended)
+    def _ended(self, ended: Ended) -> None:
+        self._wire.on_read = self._unasked
+        if self._over is not None and not self._over.done():
+            self._over.set_result(ended)
+
+    def _faulted(self, error: Exception) -> None:
+        """An error of latprof's own must reach the caller, not the loop's log."""
+        if self._over is not None and not self._over.done():
+            self._over.set_exception(error)
+
+    def _unasked(self, data: bytes, at_ns: int) -> None:  # noqa: ARG002
+        """Bytes nobody asked for: the connection is out of step."""
+        self._wire.close()
+        if self._reader is not None:
+            self._reader.keep_alive = False
 
     def _written(self, at_ns: int) -> None:
         reader = self._reader
         if reader is not None and reader.answer.attempt.written_ns == MISSING_NS:
             reader.answer.attempt.written_ns = at_ns
             if not reader.heard:
-                reader.previous_ns = at_ns
+                reader.answer.previous_ns = at_ns
 
     def _peer_closed(self, at_ns: int, text: str) -> None:
-        reader, over = self._reader, self._over
-        if reader is not None and over is not None and reader.ended is None:
-            reader.close(at_ns, text)
-            if reader.ended is not None and not over.done():
-                over.set_result(reader.ended)
+        if self._reader is not None and self._reader.ended is None:
+            self._reader.close(at_ns, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import httptools
@@ -24,41 +25,58 @@ class Ended(NamedTuple):
 class ResponseReader:
     """Feeds one response into an `Answer`. Interim (1xx) responses are skipped; ``ended`` is None until the response is over.
 
-    ``previous_ns`` is the stamp of the read before (at first: of the end of the request), ``keep_alive`` whether the peer will take another
-    request on this connection.
+    ``keep_alive``: whether the peer will take another request on this connection. ``on_end`` is called once, within the read that ended it;
+    ``on_fault`` with an error in latprof's own handling, which is raised where there is nobody to call.
     """
 
-    def __init__(self, answer: Answer, written_ns: int = MISSING_NS) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        written_ns: int = MISSING_NS,
+        on_end: Callable[[Ended], None] = lambda _: None,
+        on_fault: Callable[[Exception], None] | None = None,
+    ) -> None:
         self.answer = answer
-        self.previous_ns = written_ns
+        answer.previous_ns = written_ns
         self.heard = False
         self.ended: Ended | None = None
         self.keep_alive = False
-        self._at_ns = MISSING_NS
+        self._on_end = on_end
+        self._on_fault = on_fault
         self._headers: list[tuple[bytes, bytes]] = []
         self._has_headers = False
         self._has_length = False
+        self._chunk_is_over = self._between_chunks = False
+        self.on_body = answer.on_body
         # Parser and reader hold each other; `_end` cuts that, because the garbage collector is off during a run.
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes, at_ns: int) -> None:
-        """The bytes of one read, stamped ``at_ns``. An error in latprof's own handling is raised, never one of the peer's."""
+        """The bytes of one read, stamped ``at_ns``."""
+        answer = self.answer
+        answer.at_ns = at_ns
+        if self._between_chunks and answer.on_chunk(data):
+            answer.previous_ns = at_ns
+            return
         self.heard = True
-        self._at_ns = at_ns
-        parser = self._parser
+        self._between_chunks = False
         try:
-            if parser is not None:
-                parser.feed_data(data)
-        except httptools.HttpParserCallbackError:
-            raise
+            if self._parser is not None:
+                self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            if self._on_fault is None:
+                raise
+            self._on_fault(error)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.keep_alive = False
             self._end(Ending.BAD_HTTP, f"{error}; got {data[:_SHOWN_BYTES].decode('latin-1')}")
-        self.previous_ns = at_ns
+        answer.previous_ns = at_ns
+        # A read that ends with a chunk's line end, and in which nothing was begun after it.
+        self._between_chunks = self._chunk_is_over and data.endswith(b"\r\n")
 
     def close(self, at_ns: int, text: str = "") -> None:
         """The connection was closed: by the peer's end of stream, or by an error told in ``text``."""
-        self._at_ns = at_ns
+        self.answer.at_ns = at_ns
         self.keep_alive = False
         if not self.heard:
             self._end(Ending.SILENT, text)
@@ -69,8 +87,12 @@ class ResponseReader:
 
     def _end(self, ending: Ending, text: str = "") -> None:
         if self.ended is None:
-            self.ended = Ended(ending, self._at_ns, text)
-        self._parser = None
+            self.ended = Ended(ending, self.answer.at_ns, text)
+            self._parser = None
+            self._chunk_is_over = False
+            if ending is not Ending.SILENT:  # after silence the request may be sent again
+                self.answer.shut()
+            self._on_end(self.ended)
 
     # --- the parser calls these ----------------------------------------------------------------------------------------------------------
 
@@ -102,12 +124,15 @@ class ResponseReader:
         self._has_headers = True
         for name, value in headers:
             self.answer.on_header(name, value)
-        self.answer.on_headers(status, self._at_ns)
+        self.answer.on_headers(status)
 
-    def on_body(self, body: bytes) -> None:
-        """A piece of the body, chunk framing taken off."""
-        if self.ended is None:
-            self.answer.on_body(body, self._at_ns, self.previous_ns)
+    def on_chunk_header(self) -> None:
+        """A chunk begins."""
+        self._chunk_is_over = False
+
+    def on_chunk_complete(self) -> None:
+        """A chunk is over."""
+        self._chunk_is_over = True
 
     def on_message_complete(self) -> None:
         """The response is over by its own framing."""

@@ -30,6 +30,11 @@ class SseScanner:
         self._size = 0
         self._at_start = True
 
+    @property
+    def is_between(self) -> bool:
+        """Whether what was fed so far ended with the end of an event."""
+        return self._size == 0 and not self._pieces and not self._at_start
+
     def feed(self, data: bytes) -> list[SseEvent]:
         """The events that ``data`` completes."""
         events: list[SseEvent] = []

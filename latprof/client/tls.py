@@ -24,8 +24,8 @@ class TlsFiles:
     @classmethod
     def of(cls, target: Target) -> TlsFiles:
         """What the configuration says of it."""
-        named = (target.ca_file, target.client_cert, target.client_key)
-        return cls(*("" if path is None else str(path) for path in named), verify=target.tls_verify)
+        ca, cert, key = ("" if path is None else str(path) for path in (target.ca_file, target.client_cert, target.client_key))
+        return cls(ca, cert, key, target.tls_verify)
 
 
 def tls_context(files: TlsFiles) -> ssl.SSLContext:
