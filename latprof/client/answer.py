@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Final
 
 from latprof.client.dialects.dialect import Dialect, Reading, Usage
@@ -74,8 +75,10 @@ class Ending(Enum):
 
 
 class Answer:
-    """Takes one response in. Whoever reads sets ``at_ns``, the stamp of the read in hand, and ``previous_ns``, that of the read before it (or of
-    the end of the request), and then calls `on_header`, `on_headers` and `on_body`, or `on_event` where events come without an event stream.
+    """Takes one response in.
+
+    Whoever reads sets ``at_ns``, the stamp of the read in hand, and ``previous_ns``, that of the read before it (or of the end of the request),
+    and then calls `on_header`, `on_headers` and `on_body`, or `on_event` where events come without an event stream.
 
     The first thing that went wrong is the attempt's error; what comes after it is still stamped.
     """
@@ -112,13 +115,12 @@ class Answer:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header or trailer line, as it stands."""
-        key = name.decode("latin-1")
-        lower = key.lower()
-        if lower == "content-type":
+        kind = _kind_of(name)
+        if kind is _HeaderKind.CONTENT_TYPE:
             self._is_event_stream = value.lower().startswith(b"text/event-stream")
-        elif _is_timing(lower):
-            self.attempt.timing_headers.append((key, self._redact(value.decode("latin-1"))))
-        elif lower == "location":
+        elif kind is _HeaderKind.TIMING:
+            self.attempt.timing_headers.append((name.decode("latin-1"), self._redact(value.decode("latin-1"))))
+        elif kind is _HeaderKind.LOCATION:
             self._kept += b"redirected to " + value + b" "
 
     def on_headers(self, status: int) -> None:
@@ -183,7 +185,8 @@ class Answer:
         reading = self._read(event)
         self._note_tokens(reading, event.size)
         self._note(reading, self.at_ns)
-        if self._shapes.learn(event, reading) and self._shapes.known is not None:
+        # Not from the first token: an answer of one has no use for a shape.
+        if self.attempt.token_chunks > 1 and self._shapes.learn(event, reading) and self._shapes.known is not None:
             self._before, self._after = self._shapes.known.on_the_wire
             self._after_chunk = self._after + b"\r\n"
             self._text_from, self._text_to = len(self._before), -len(self._after)
@@ -243,7 +246,7 @@ class Answer:
 
     def end(self, ending: Ending, at_ns: int, text: str = "") -> None:
         """The exchange is over: classify it, count the tokens, stamp the end."""
-        self.attempt.end_ns = at_ns
+        self.attempt.end_ns = self.at_ns = at_ns
         if ending is Ending.SILENT:
             self.fail(ErrorClass.DISCONNECTED, f"the peer closed the connection before it answered {text}".rstrip())
         elif ending is Ending.BAD_HTTP:
@@ -253,7 +256,7 @@ class Answer:
         elif not _is_success(self.attempt.status):
             self._fail_by_status()
         else:
-            self._end_stream(ending, at_ns, text)
+            self._end_stream(ending, text)
         self._count_tokens()
 
     def give_up(self, error_class: ErrorClass, text: str, at_ns: int) -> None:
@@ -268,7 +271,7 @@ class Answer:
         other = ErrorClass.SERVER if status >= 500 else ErrorClass.BAD_REQUEST
         self.fail(_BY_STATUS.get(status, other), self._kept.decode("utf-8", "replace") or f"HTTP {status} without a body")
 
-    def _end_stream(self, ending: Ending, at_ns: int, text: str) -> None:
+    def _end_stream(self, ending: Ending, text: str) -> None:
         rest = self._scanner.finish()
         if rest is not None and self._read(rest).done:
             self.on_event(rest)
@@ -304,7 +307,22 @@ def _is_success(status: int) -> bool:
     return 200 <= status < 300
 
 
-def _is_timing(name: str) -> bool:
-    if name in _TIMING_HEADERS:
-        return True
-    return name.startswith(_TIMING_PREFIXES) and not any(part in name for part in _NEVER)
+class _HeaderKind(Enum):
+    """What a response header is good for."""
+
+    CONTENT_TYPE = auto()
+    TIMING = auto()
+    LOCATION = auto()
+    OTHER = auto()
+
+
+@lru_cache(maxsize=1024)
+def _kind_of(name: bytes) -> _HeaderKind:
+    """By name, in whatever case; remembered, because a server sends the same names with every answer."""
+    lower = name.decode("latin-1").lower()
+    if lower == "content-type":
+        return _HeaderKind.CONTENT_TYPE
+    if lower == "location":
+        return _HeaderKind.LOCATION
+    is_timing = lower.startswith(_TIMING_PREFIXES) and not any(part in lower for part in _NEVER)
+    return _HeaderKind.TIMING if is_timing or lower in _TIMING_HEADERS else _HeaderKind.OTHER
