@@ -29,10 +29,14 @@ _TIMEOUT_S = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a client says it saw: requests as (stream, sent_ns, first_token_ns), token chunks as (stream, token, at_ns, previous stamp)."""
+    """What a client says it saw: requests as (stream, sent_ns, first_token_ns), token chunks as (stream, token, at_ns, previous stamp).
+
+    ``late_us``: lateness of every request, where the client tells it.
+    """
 
     requests: IntArray
     chunks: IntArray
+    late_us: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +54,17 @@ class Measured:
     cpu_us_per_chunk: float
     cpu_us_per_request: float
     peak_mb: float
+    late_us: npt.NDArray[np.float64]
     lost: int
     modules: tuple[str, ...]
 
     def stamp_us(self, p: float) -> float:
         """A percentile of the stamps' error."""
-        return _percentile(self.stamp_error_us, p)
+        return quantile(self.stamp_error_us, p)
 
     def ttft_us(self, p: float) -> float:
         """A percentile of the TTFT error."""
-        return _percentile(self.ttft_error_us, p)
+        return quantile(self.ttft_error_us, p)
 
 
 def measure(name: str, asked: Asked, server: Path, *, certificate: tuple[Path, Path] | None = None, clients: int = 1) -> Measured:
@@ -94,7 +99,7 @@ def _seen(folder: Path, client: str) -> Seen:
     if client == "aiohttp":
         with np.load(folder / "aiohttp.npz") as kept:
             requests, chunks = kept["requests"], kept["chunks"]
-        return Seen(requests, _numbered(chunks[:, 0], chunks[:, 1]))
+        return Seen(requests, _numbered(chunks[:, 0], chunks[:, 1]), np.empty(0))
     requests = Requests.from_arrow(read_requests(folder).table)
     chunks = Chunks.from_arrow(read_chunks(folder).table)
     session_of = dict(zip(requests.request.tolist(), requests.session.tolist(), strict=True))
@@ -102,7 +107,7 @@ def _seen(folder: Path, client: str) -> Seen:
     streams = np.array([session_of[request] for request in tokens.request.tolist()], np.int64)
     ok = requests.success
     columns = np.stack([requests.session, requests.send_ns, requests.first_token_ns], axis=1)[ok]
-    return Seen(columns, _numbered(streams, tokens.at_ns))
+    return Seen(columns, _numbered(streams, tokens.at_ns), (requests.send_ns - requests.intended_ns)[ok] / 1e3)
 
 
 def _numbered(streams: IntArray, at_ns: IntArray) -> IntArray:
@@ -114,7 +119,7 @@ def _numbered(streams: IntArray, at_ns: IntArray) -> IntArray:
     # The stamp of the last earlier read: chunks of one read share a stamp.
     new_read = begins | np.r_[True, at_ns[1:] != at_ns[:-1]]
     read_first = np.maximum.accumulate(np.where(new_read, np.arange(len(streams)), 0))
-    before = np.where(read_first > first, at_ns[np.maximum(read_first - 1, 0)], np.iinfo(np.int64).min)
+    before = np.where(read_first > first, at_ns[np.maximum(read_first - 1, 0)], 0)
     return np.stack([streams, np.arange(len(streams)) - first, at_ns, before], axis=1)
 
 
@@ -150,6 +155,7 @@ def _held(name: str, asked: Asked, told: Sequence[dict[str, Any]], seen: Sequenc
         cpu_ns / max(1, in_window) / 1e3,
         cpu_ns / max(1, ended) / 1e3,
         max(one["peak_mb"] for one in told),
+        np.concatenate([one.late_us for one in seen]),
         len(truth[truth["token"] != ARRIVED]) - len(chunks),
         tuple(told[0]["modules"]),
     )
@@ -181,5 +187,6 @@ def _look_up(known: tuple[IntArray, IntArray], streams: IntArray, tokens: IntArr
     return values[at]
 
 
-def _percentile(values: npt.NDArray[np.float64], p: float) -> float:
+def quantile(values: npt.NDArray[np.float64], p: float) -> float:
+    """A percentile; not a number where there is no value."""
     return float(np.quantile(values, p)) if len(values) else float("nan")

@@ -15,7 +15,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import uvloop
 
@@ -35,6 +35,9 @@ class Asked:
     closed: int = 0
     """Not zero: a closed loop of so many requests."""
     kernel_stamps: bool = True
+    bare: bool = False
+    rate_per_s: float = 0.0
+    """Not zero: an open loop of this rate, however long the answers take."""
     block_ms: float = 0.0
     core: int | None = None
     first_session: int = 0
@@ -43,17 +46,19 @@ class Asked:
 
     @property
     def query(self) -> str:
-        return f"?ttft={self.ttft_us}&itl={self.itl_us}&tokens={self.tokens}"
+        """The plan of an answer, as the server reads it."""
+        return f"?ttft={self.ttft_us}&itl={self.itl_us}&tokens={self.tokens}&bare={self.bare:d}"
 
     @property
     def call_s(self) -> float:
+        """How long an answer takes."""
         return (self.ttft_us + self.itl_us * self.tokens) / 1e6
 
     def starts_ns(self) -> list[int]:
         """Evenly spaced, so that the first wave is spread over one call and then as many calls end as begin."""
         if self.closed:
             return [0] * self.closed
-        gap_ns = self.call_s / self.streams * 1e9
+        gap_ns = 1e9 / self.rate_per_s if self.rate_per_s else self.call_s / self.streams * 1e9
         count = int(self.seconds * 1e9 / gap_ns)
         return [round(number * gap_ns) for number in range(count)][self.first_session :: self.share]
 
@@ -121,13 +126,15 @@ class _Target:
 
     dialect = "openai-chat"
     model = "truth"
-    headers: dict[str, str] = {}
-    extra_body: dict[str, Any] = {}
+    headers: ClassVar[dict[str, str]] = {}
+    extra_body: ClassVar[dict[str, Any]] = {}
     api_key_env = None
     timeout_ns = 60 * 10**9
     connect_timeout_ns = 10 * 10**9
     max_connections = 8192
     connection = "reuse"
+    ws_streams = 1
+    ws_traceparent = False
     ca_file = client_cert = client_key = None
     tls_verify = False
     proxy = proxy_auth_env = unix_socket = None

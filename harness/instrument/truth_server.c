@@ -2,7 +2,7 @@
  *
  *   truth_server PORT LOG [CERT KEY]
  *
- * The plan of an answer stands in the query: ?ttft=US&itl=US&tokens=N. itl=0 sends as fast as the socket takes it. The stream's number is read
+ * The plan of an answer stands in the query: ?ttft=US&itl=US&tokens=N. itl=0 sends as fast as the socket takes it, bare=1 one token at once. The stream's number is read
  * from the header "tracestate: latprof=S.T". One thread, epoll, a timerfd and a heap of the instants at which streams are due.
  * On SIGTERM the log is written: records of (uint32 stream, uint32 token, uint64 CLOCK_MONOTONIC ns just before send); token 0xFFFFFFFF is the
  * instant at which the whole request had been read.
@@ -181,6 +181,18 @@ static void say_end(Conn *c) {
     say(c, "0\r\n\r\n", 5);
 }
 
+/* The smallest answer that is one: a token with the reason for its end, and the end mark, in one segment of known length. */
+static void say_bare(Conn *c) {
+    static const char body[] =
+        "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"yes\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    char head[128];
+    int n = snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %zu\r\n\r\n", sizeof body - 1);
+    note(c->stream, 0, now_ns());
+    say(c, head, (size_t)n);
+    say(c, body, sizeof body - 1);
+    flush(c);
+}
+
 /* What is due now; the stream goes back into the heap while it has more to say. */
 static void go_on(Conn *c) {
     if (c->itl_ns) {
@@ -218,6 +230,7 @@ static void answer(Conn *c, char *head) {
     c->sent = 0;
     c->due_ns = at + (uint64_t)number(head, "ttft=", 0) * 1000;
     note(c->stream, (uint32_t)ARRIVED, at);
+    if (strstr(head, "bare=1")) { say_bare(c); return; }
     static const char ok[] = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
     say(c, ok, sizeof ok - 1);
     if (c->due_ns > at) {

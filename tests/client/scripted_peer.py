@@ -10,6 +10,7 @@ import struct
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from pathlib import Path
 
 from latprof.client.endpoint import resolve_endpoint
 from latprof.client.stamps import Attempt, ChunkLog
@@ -78,7 +79,9 @@ class Peer:
 
 
 @contextlib.asynccontextmanager
-async def scripted(*scripts: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> AsyncIterator[Peer]:
+async def scripted(
+    *scripts: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", unix: Path | None = None
+) -> AsyncIterator[Peer]:
     """Answer the n-th request with the n-th script; the last one repeats."""
     peer = Peer()
     tasks: set[asyncio.Task[None] | None] = set()
@@ -100,8 +103,11 @@ async def scripted(*scripts: Script, tls: ssl.SSLContext | None = None, host: st
                     peer.in_flight -= 1
         writer.close()
 
-    server = await asyncio.start_server(on_connection, host, 0, ssl=tls)
-    peer.port = server.sockets[0].getsockname()[1]
+    if unix is not None:
+        server = await asyncio.start_unix_server(on_connection, unix)
+    else:
+        server = await asyncio.start_server(on_connection, host, 0, ssl=tls)
+        peer.port = server.sockets[0].getsockname()[1]
     try:
         yield peer
     finally:
@@ -137,7 +143,7 @@ async def _play(script: Script, writer: asyncio.StreamWriter) -> bool:
 
 
 def new_attempt(request: int = 0) -> Attempt:
-    trace_id, span_id = trace_ids(RUN_ID, 1, request, 0)
+    trace_id, span_id = trace_ids(RUN_ID, 1, 5, 0, request)
     return Attempt(request, 5, 0, 0, "measured", trace_id, span_id, TURN.prompt_tokens, TURN.output_tokens)
 
 
