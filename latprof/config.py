@@ -81,21 +81,34 @@ def _law(mean: str, dist: str = "constant", cv: float = 1.0) -> ServiceTime:
 
 
 class TokenCount(Section):
-    """The law of a token count. A bare number means a constant; draws are rounded and kept inside [min, max]."""
+    """The law of a count: tokens, turns, calls. A bare number means a constant; draws are rounded and kept inside [min, max]."""
 
-    dist: Literal["constant", "uniform", "lognormal"] = "constant"
+    dist: Literal["constant", "uniform", "normal", "exponential", "geometric", "lognormal", "gamma", "pareto", "empirical"] = "constant"
     mean: Annotated[float, Field(gt=0)] = 256
-    cv: Annotated[float, Field(ge=0)] = 0.5
+    cv: Annotated[
+        float, Field(ge=0, description="standard deviation over mean; exponential and geometric have their own, pareto's is above 1")
+    ] = 0.5
     min: PositiveInt = 1
     max: PositiveInt = 1_000_000
+    values: Annotated[tuple[PositiveInt, ...], Field(description="the sample of an empirical law")] = ()
 
     @model_validator(mode="before")
     @classmethod
     def _bare_number(cls, value: object) -> object:
         return {"mean": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
 
+    @model_validator(mode="after")
+    def _empirical_needs_values(self) -> TokenCount:
+        if self.dist == "empirical" and not self.values:
+            raise ValueError("values must list at least one count when dist is empirical")
+        return self
+
 
 # --- what is asked, and when -------------------------------------------------------------------------------------------------------------
+
+
+DialectName = Literal["openai-chat", "openai-completions", "openai-responses", "openai-responses-ws", "anthropic-messages"]
+"""The APIs that can be spoken: the keys of `latprof.client.dialects.DIALECTS`."""
 
 
 class Target(Section):
@@ -103,7 +116,7 @@ class Target(Section):
 
     url: str | None = None
     model: str = "stub"
-    dialect: Annotated[str, Field(description="the API spoken: one of latprof.client.dialects")] = "openai-chat"
+    dialect: Annotated[DialectName, Field(description="the API spoken")] = "openai-chat"
     api_key_env: Annotated[str | None, Field(description="name of the environment variable that holds the bearer token")] = None
     headers: dict[str, str] = {}
     extra_body: dict[str, Any] = {}
@@ -111,6 +124,7 @@ class Target(Section):
         120 * NS_PER_S
     )
     connect_timeout_ns: Annotated[DurationNs, Field(alias="connect_timeout", gt=0)] = 10 * NS_PER_S
+    sampled: Annotated[bool, Field(description="set the sampled flag of traceparent: ask the stack for its spans")] = True
     connection: Annotated[
         Literal["reuse", "fresh", "session"], Field(description="kept alive and shared; a new one per request; or one per session")
     ] = "reuse"
@@ -122,12 +136,70 @@ class Target(Section):
     client_key: Path | None = None
     tls_verify: bool = True
     max_connections: PositiveInt = 4096
+    ws_streams: Annotated[
+        int, Field(ge=1, le=16, description="WebSocket: sessions on one connection, told apart by stream_id; 1 is a connection for each")
+    ] = 1
+    ws_traceparent: Annotated[
+        bool | None, Field(description="WebSocket: trace context in each turn's metadata; on for the stub, off for real endpoints unless asked")
+    ] = None
     retries: Annotated[int, Field(ge=0, description="each retry is a new attempt row; off by default")] = 0
 
 
-class Load(Section):
-    """When the requests go. Open loop by `rate_per_s`; closed loop when only `concurrency` is given."""
+Arrival = Literal["poisson", "constant", "gamma"]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+
+class Sine(Section):
+    """A rate that goes up and down around its mean; it begins there and rises first."""
+
+    mean_per_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    amplitude_per_s: Rate
+    period_ns: Annotated[DurationNs, Field(alias="period", gt=0)]
+
+    @model_validator(mode="after")
+    def _never_below_zero(self) -> Sine:
+        if self.amplitude_per_s > self.mean_per_s:
+            raise ValueError(f"amplitude_per_s must not be above mean_per_s, got {self.amplitude_per_s:g} above {self.mean_per_s:g}")
+        return self
+
+
+class LoadPhase(Section):
+    """One stretch of the load: how long, and one way to say how fast."""
+
+    name: Annotated[str, Field(min_length=1, description="what its requests are called; those of `warmup` do not count")]
+    duration_ns: Annotated[DurationNs | None, Field(alias="duration", gt=0)] = None
+    num_requests: Annotated[int | None, Field(gt=0, description="sessions; with a duration whichever ends first")] = None
+    rate_per_s: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    ramp_per_s: Annotated[tuple[Rate, Rate] | None, Field(description="from one rate to the other in a straight line")] = None
+    steps_per_s: Annotated[tuple[Rate, ...] | None, Field(min_length=1, description="one after the other, each for an equal part")] = None
+    sine: Sine | None = None
+    series: Annotated[tuple[tuple[DurationNs, Rate], ...] | None, Field(description="(time, rate): each holds until the next")] = None
+    series_file: Annotated[Path | None, Field(description="the same as a CSV file of time,rate lines")] = None
+    concurrency: Annotated[int | None, Field(gt=0, description="closed loop: this many sessions always on")] = None
+    arrival: Annotated[Arrival | None, Field(description="law of the gaps; load.arrival unless given")] = None
+    burstiness: Annotated[float | None, Field(gt=0, allow_inf_nan=False, description="load.burstiness unless given")] = None
+    max_concurrency: Annotated[int | None, Field(gt=0, description="wait for a place beyond this many in flight")] = None
+
+    @model_validator(mode="after")
+    def _one_pace(self) -> LoadPhase:
+        ways = ("rate_per_s", "ramp_per_s", "steps_per_s", "sine", "series", "series_file", "concurrency")
+        given = [way for way in ways if getattr(self, way) is not None]
+        if len(given) != 1:
+            raise ValueError(f"wants exactly one of {', '.join(ways)}, got {' and '.join(given) or 'none'}")
+        if self.duration_ns is None and given[0] not in {"rate_per_s", "concurrency", "series", "series_file"}:
+            raise ValueError(f"{given[0]} needs a duration, got none; say how long it takes")
+        if self.duration_ns is None and self.num_requests is None and given[0] in {"rate_per_s", "concurrency"}:
+            raise ValueError("needs a duration or num_requests, got neither; say when it ends")
+        for key in ("arrival", "burstiness", "max_concurrency"):
+            if self.concurrency is not None and getattr(self, key) is not None:
+                raise ValueError(f"{key} and concurrency exclude each other: in a closed loop the answers decide when requests go")
+        return self
+
+
+class Load(Section):
+    """When the requests go. Open loop by `rate_per_s`; closed loop when only `concurrency` is given; or phase by phase."""
+
+    phases: Annotated[tuple[LoadPhase, ...] | None, Field(description="one after the other, in place of the keys below")] = None
     arrival: Literal["poisson", "constant", "gamma", "trace"] = "poisson"
     rate_per_s: Annotated[float | None, Field(gt=0)] = None
     burstiness: Annotated[float, Field(gt=0, description="gamma shape: 1 is Poisson, below 1 burstier")] = 1.0
@@ -139,6 +211,9 @@ class Load(Section):
     warmup_requests: Annotated[int, Field(ge=0)] = 0
     warmup_ns: Annotated[DurationNs, Field(alias="warmup", ge=0)] = 2 * NS_PER_S
     seed: int = 1
+    workers: Annotated[
+        PositiveInt | Literal["auto"], Field(description="processes that send; auto: as the load needs and the cores allow")
+    ] = 1
 
     @model_validator(mode="after")
     def _one_loop(self) -> Load:
@@ -149,16 +224,51 @@ class Load(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _names_once(self) -> Load:
+        if self.phases is not None and not self.phases:
+            raise ValueError("load.phases must hold at least one phase, got none; leave the key out for a load of one phase")
+        names = [phase.name for phase in self.phases or ()]
+        double = next((name for name in names if names.count(name) > 1), None)
+        if double is not None:
+            raise ValueError(f"load.phases: every phase needs a name of its own, got {double!r} twice")
+        return self
+
 
 class Workload(Section):
-    """What is asked: synthetic prompts of exact token length, or a trace replayed."""
+    """What is asked: synthetic sessions with prompts of exact token length, or a trace replayed."""
 
     trace: Path | None = None
-    trace_format: Literal["azure"] = "azure"
+    trace_format: Annotated[
+        Literal["auto", "azure", "bailian", "burstgpt", "copilot", "dag_jsonl", "mooncake", "native", "otel", "sharegpt"],
+        Field(description="auto: the file says which"),
+    ] = "auto"
     trace_window_ns: Annotated[DurationNs | None, Field(alias="trace_window", description="only this much of the trace's beginning")] = None
-    time_scale: Annotated[float, Field(gt=0, description="10 replays ten times faster")] = 1.0
-    prompt_tokens: TokenCount = TokenCount(mean=256)
+    trace_times: Annotated[bool, Field(description="false: the trace says what is asked, and the load section when")] = True
+    time_scale: Annotated[float, Field(gt=0, description="10 replays ten times faster: starts, think times and tools alike")] = 1.0
+    answers: Annotated[
+        Literal["planned", "real"], Field(description="what stands for an answer in the turns that continue it: text of its length, or itself")
+    ] = "planned"
+    preset: Annotated[
+        Literal["chat", "code", "agent"] | None, Field(description="laws fitted to a published trace; keys given beside it come first")
+    ] = None
+    prompt_tokens: Annotated[TokenCount, Field(description="the message that begins a conversation")] = TokenCount(mean=256)
+    cached_share: Annotated[Share, Field(description="this much of a conversation's beginning is the same text in all sessions")] = 0.0
     output_tokens: TokenCount = TokenCount(mean=8)
+    turns: Annotated[TokenCount, Field(description="messages of the user in a session")] = TokenCount(mean=1)
+    reply_tokens: Annotated[TokenCount | None, Field(description="the user's later messages; as prompt_tokens when absent")] = None
+    think: Annotated[ServiceTime, Field(description="from an answer to the user's next message")] = ServiceTime()
+    restart_share: Annotated[Share, Field(description="of the user's later messages: begin the conversation anew, by prompt_tokens")] = 0.0
+    calls: Annotated[TokenCount, Field(description="calls of the model for one message of the user; tools run between them")] = TokenCount(
+        mean=1
+    )
+    tools: Annotated[TokenCount, Field(description="tools side by side between two calls")] = TokenCount(mean=1)
+    tool_time: ServiceTime = _law("1s")
+    tool_tokens: Annotated[TokenCount, Field(description="what each tool adds to the conversation")] = TokenCount(mean=512)
+    subagents: Annotated[Share, Field(description="of the tools: agents with a conversation of their own")] = 0.0
+    subagent_calls: Annotated[TokenCount, Field(description="calls of the model by one of them")] = TokenCount(mean=3)
+    subagent_forks: Annotated[Share, Field(description="of them: begin with the conversation of the agent that called them")] = 0.5
+    max_context_tokens: Annotated[PositiveInt, Field(description="a conversation that would grow beyond begins anew")] = 400_000
     tokenizer: Annotated[Path | None, Field(description="a tokenizer.json; the bundled one when absent")] = None
 
 
@@ -203,6 +313,7 @@ class Gateway(Section):
     tokenize: Literal["real"] | Station = "real"
     tokenize_workers: PositiveInt = 1
     per_chunk: Annotated[ServiceTime, Field(description="held per chunk on the way back")] = ServiceTime()
+    ws_limit_ns: Annotated[DurationNs, Field(alias="ws_limit", gt=0, description="how long a WebSocket may be used")] = 3600 * NS_PER_S
 
 
 class Router(Section):
@@ -347,7 +458,16 @@ def _with_paths_from(config: Config, path: Path | None, overrides: Mapping[str, 
         in_file = path is not None and named is not None and not _reaches(overrides, (section_name, key))
         if path is not None and in_file and not named.exists():  # an absolute name stays itself below any parent
             config = config.model_copy(update={section_name: section.model_copy(update={key: path.parent / named})})
+    if path is not None and config.load.phases is not None and not _reaches(overrides, ("load", "phases")):
+        phases = tuple(_with_series_beside(path, phase) for phase in config.load.phases)
+        config = config.model_copy(update={"load": config.load.model_copy(update={"phases": phases})})
     return config
+
+
+def _with_series_beside(path: Path, phase: LoadPhase) -> LoadPhase:
+    if phase.series_file is None or phase.series_file.exists():
+        return phase
+    return phase.model_copy(update={"series_file": path.parent / phase.series_file})
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -403,7 +523,10 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     schema: dict[str, Any] = Config.model_json_schema()
     node = schema
     for part in location:
-        node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
+        if isinstance(part, int):
+            node = next((one["items"] for one in (node, *node.get("anyOf", [])) if isinstance(one.get("items"), dict)), {})
+        else:
+            node = node.get("properties", {}).get(part, {})
         for wrapper in (node, *node.get("allOf", []), *node.get("anyOf", [])):
             if "$ref" in wrapper:
                 node = schema["$defs"][wrapper["$ref"].rsplit("/", 1)[-1]]

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness import verdict
+from harness.instrument import spans_cost
 from harness.instrument.arms import CLIENT_CORE, Measured, measure, quantile
 from harness.instrument.client import Asked
 from harness.instrument.truth_server import build, has_openssl
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table; exit 1 when a figure that is asked for misses, or the control is not caught."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8.0, help="of every arm")
-    parser.add_argument("--only", default="", help="parts, separated by commas: numbers of streams, saturation, small, blocked, ceiling")
+    parser.add_argument("--only", default="", help="parts, separated by commas: numbers of streams, tls, blocked, saturation, small, ceiling, spans")
     options = parser.parse_args(arguments)
     wanted = set(filter(None, options.only.split(",")))
     print(
@@ -70,6 +71,9 @@ def _run(folder: Path, seconds: float, is_wanted: Callable[[str], bool]) -> bool
         passed &= _small(server)
     if is_wanted("ceiling"):
         _ceiling(server)
+    if is_wanted("spans"):
+        head = "every other of 800 requests to the stub asks for spans; 40/s"
+        passed &= verdict.show("what asking for spans costs", head, spans_cost.figures(800))
     return passed
 
 

@@ -133,6 +133,7 @@ class _Target:
     connect_timeout_ns = 10 * 10**9
     max_connections = 8192
     connection = "reuse"
+    sampled = True
     ws_streams = 1
     ws_traceparent = False
     ca_file = client_cert = client_key = None

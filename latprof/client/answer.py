@@ -272,7 +272,7 @@ class Answer:
         self.fail(_BY_STATUS.get(status, other), self._kept.decode("utf-8", "replace") or f"HTTP {status} without a body")
 
     def _end_stream(self, ending: Ending, text: str) -> None:
-        rest = self._scanner.finish()
+        rest = None if self._is_between else self._scanner.finish()
         if rest is not None and self._read(rest).done:
             self.on_event(rest)
         elif rest is not None and not self.is_done:

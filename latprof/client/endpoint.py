@@ -53,9 +53,12 @@ class Endpoint:
     connect_timeout_ns: int
     max_connections: int
     reuse: Reuse = "reuse"
+    sampled: bool = True
     tls: TlsFiles | None = None
     proxy: Proxy | None = None
     unix_socket: str = ""
+    ws_streams: int = 1
+    ws_traceparent: bool = False
 
     @property
     def dialect(self) -> Dialect:
@@ -71,6 +74,7 @@ def resolve_endpoint(target: Target, url: str, environment: Mapping[str, str]) -
     """
     dialect = DIALECTS[target.dialect]
     address = read_address(url, dialect.endpoint)
+    _refuse_other_path(address, dialect, url)
     headers = request_headers(target, address, environment)
     proxy = _proxy(target, environment)
     tls = TlsFiles.of(target) if address.is_tls else None
@@ -94,10 +98,26 @@ def resolve_endpoint(target: Target, url: str, environment: Mapping[str, str]) -
         connect_timeout_ns=target.connect_timeout_ns,
         max_connections=target.max_connections,
         reuse=target.connection,
+        sampled=target.sampled,
         tls=tls,
         proxy=proxy,
         unix_socket="" if target.unix_socket is None else str(target.unix_socket),
+        ws_streams=target.ws_streams,
+        # Real endpoints keep metadata with the response, and may limit it: nothing is written there unasked.
+        ws_traceparent=target.url is None if target.ws_traceparent is None else target.ws_traceparent,
     )
+
+
+def _refuse_other_path(address: Address, dialect: Dialect, url: str) -> None:
+    """A URL that ends in another dialect's path: what was meant is not what would be asked."""
+    base = urlsplit(url.strip()).path.rstrip("/")
+    named = max((other.endpoint for other in DIALECTS.values() if base.endswith(other.endpoint)), key=len, default=dialect.endpoint)
+    if named != dialect.endpoint:
+        other = next(other.name for other in DIALECTS.values() if other.endpoint == named)
+        raise UsageError(
+            f"--url ends in {named}, which is not where dialect {dialect.name} asks ({dialect.endpoint} on {address.authority}); "
+            f"say --dialect {other}, or leave the path out of --url"
+        )
 
 
 def _proxy(target: Target, environment: Mapping[str, str]) -> Proxy | None:

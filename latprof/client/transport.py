@@ -29,7 +29,7 @@ class Ask:
     """One turn made ready for the wire: its own header lines (all but ``traceparent``, which is the attempt's) and its body in pieces.
 
     ``context`` is the turn it continues (`NO_CONTEXT`: none). ``keeps_answer``: a later turn continues the real answer, so its text is wanted.
-    ``is_last``: the session has no later turn.
+    ``is_last``: the session has no later turn. ``new_body`` asks for the same where the server remembers the context: nothing is said again.
     """
 
     session: int
@@ -39,6 +39,7 @@ class Ask:
     body: Body
     keeps_answer: bool = False
     is_last: bool = True
+    new_body: Body = ()
 
 
 class Encode(Protocol):
@@ -106,6 +107,7 @@ class HttpTransport:
         self.clock = StampClock()
         self._dialect = endpoint.dialect
         self._head = endpoint.head + b"traceparent: 00-"
+        self._flags = b"-01\r\n" if endpoint.sampled else b"-00\r\n"
         self._pool = Pool(Dialer(endpoint, self.clock), endpoint.max_connections, endpoint.reuse)
         self._watch: asyncio.TimerHandle | None = None
 
@@ -124,10 +126,10 @@ class HttpTransport:
         try:
             ended = await self._exchange(ask, attempt, answer, attempt.start_ns + self.endpoint.timeout_ns)
         except TimeoutError:
-            text = f"no complete answer within {self.endpoint.timeout_ns / NS_PER_S:g} s (target.timeout); {_reached(attempt)}"
+            text = f"no complete answer within {self.endpoint.timeout_ns / NS_PER_S:g} s (target.timeout); {reached(attempt)}"
             answer.give_up(ErrorClass.TIMEOUT, text, time.monotonic_ns())
         except asyncio.CancelledError:
-            answer.give_up(ErrorClass.INTERRUPTED, f"the run ended first; {_reached(attempt)}", time.monotonic_ns())
+            answer.give_up(ErrorClass.INTERRUPTED, f"the run ended first; {reached(attempt)}", time.monotonic_ns())
             raise
         except UnreachableError as error:
             answer.give_up(error.error_class, str(error), time.monotonic_ns())
@@ -143,7 +145,7 @@ class HttpTransport:
             self._watch.cancel()
 
     async def _exchange(self, ask: Ask, attempt: Attempt, answer: Answer, deadline_ns: int) -> Ended:
-        head = b"%b%b-%b-01\r\n%b" % (self._head, attempt.trace_id.encode(), attempt.span_id.encode(), ask.head)
+        head = b"%b%b-%b%b%b" % (self._head, attempt.trace_id.encode(), attempt.span_id.encode(), self._flags, ask.head)
         # A short body goes with the head in one piece; a long one is never copied.
         request = (head + ask.body[0],) if len(ask.body) == 1 and len(ask.body[0]) < _COPIED_BYTES else (head, *ask.body)
         connection = self._pool.take_idle(ask.session) or await self._pool.take(attempt, deadline_ns)
@@ -174,10 +176,12 @@ class HttpTransport:
             self._watch = asyncio.get_running_loop().call_later(_WATCH_S, self._on_watch)
 
 
-def _reached(attempt: Attempt) -> str:
+def reached(attempt: Attempt) -> str:
     """How far an attempt got, for the text of its timeout."""
     if attempt.token_chunks:
         return f"{attempt.token_chunks} token-bearing chunks came"
+    if attempt.first_event_ns != MISSING_NS:
+        return "the stream began, but no token came"
     if attempt.headers_ns != MISSING_NS:
         return "the headers came, but no token"
     return "nothing came back" if attempt.written_ns != MISSING_NS else "the request was not sent"
