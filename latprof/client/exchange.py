@@ -15,12 +15,13 @@ from latprof.units import MISSING_NS
 class Connection:
     """A `Wire` that speaks HTTP/1.1."""
 
-    __slots__ = ("_over", "_reader", "_wire", "deadline_ns", "is_reused")
+    __slots__ = ("_over", "_reader", "_reads", "_user_stamps", "_wire", "deadline_ns", "is_reused")
 
     def __init__(self, wire: Wire) -> None:
         self.is_reused = False
         self.deadline_ns = 0
         self._wire = wire
+        self._reads = self._user_stamps = 0
         self._reader: ResponseReader | None = None
         self._over: asyncio.Future[Ended] | None = None
         wire.on_read, wire.on_closed, wire.on_written = self._unasked, self._peer_closed, self._written
@@ -34,38 +35,37 @@ class Connection:
         """The socket's descriptor."""
         return self._wire.fileno()
 
-    async def exchange(self, request: Sequence[bytes], answer: Answer, deadline_ns: int) -> Ended:
-        """Send ``request`` and let ``answer`` take the response in. Cancelling closes the connection; so does `give_up`.
+    def begin(self, request: Sequence[bytes], answer: Answer, deadline_ns: int) -> asyncio.Future[Ended]:
+        """Send ``request`` and let ``answer`` take the response in; done when that is over. To be followed by `settle`, whatever happens.
 
-        Stamps ``send_ns`` unless an earlier connection already did, and ``written_ns``; counts the reads, and those without a kernel stamp.
-
-        Raises:
-            TimeoutError: `give_up` was called.
+        Stamps ``send_ns`` unless an earlier connection already did, and ``written_ns``. The future raises TimeoutError after `give_up`.
         """
         wire, attempt = self._wire, answer.attempt
-        if not wire.is_open:
-            return Ended(Ending.SILENT, time.monotonic_ns(), "(closed while idle)")
         over = self._over = asyncio.get_running_loop().create_future()
-        reader = self._reader = ResponseReader(answer, time.monotonic_ns(), self._ended, self._faulted)
-        wire.on_read = reader.feed
         self.deadline_ns = deadline_ns
-        reads, user_stamps = wire.reads, wire.user_stamps
-        try:
-            if attempt.send_ns == MISSING_NS:
-                attempt.send_ns = answer.previous_ns
-            wire.send(request)
-            ended = await over
-        except BaseException:
-            wire.close()
-            raise
-        finally:
+        now_ns = time.monotonic_ns()
+        if not wire.is_open:
+            over.set_result(Ended(Ending.SILENT, now_ns, "(closed while idle)"))
+            return over
+        reader = self._reader = ResponseReader(answer, now_ns, self._ended, self._faulted)
+        self._reads, self._user_stamps = wire.reads, wire.user_stamps
+        wire.on_read = reader.feed
+        if attempt.send_ns == MISSING_NS:
+            attempt.send_ns = now_ns
+        wire.send(request)
+        return over
+
+    def settle(self) -> None:
+        """The exchange is over, or given up: the connection is closed unless it can carry another one. Counts the reads it took."""
+        wire, reader = self._wire, self._reader
+        if reader is not None:
+            attempt = reader.answer.attempt
+            attempt.reads += wire.reads - self._reads
+            attempt.user_stamps += wire.user_stamps - self._user_stamps
+            if not reader.keep_alive:
+                wire.close()
             self._reader = self._over = None
-            attempt.reads += wire.reads - reads
-            attempt.user_stamps += wire.user_stamps - user_stamps
-        self.is_reused = True
-        if not reader.keep_alive:
-            wire.close()
-        return ended
+            self.is_reused = True
 
     def give_up(self) -> None:
         """End the exchange that is going on with a TimeoutError."""

@@ -72,9 +72,16 @@ class Pool:
         self.in_use.add(connection)
         return connection
 
+    async def replace(self, connection: Connection, attempt: Attempt, deadline_ns: int) -> Connection:
+        """A new connection in the place of one that turned out dead."""
+        self.in_use.discard(connection)
+        connection.settle()
+        return await self.open(attempt, deadline_ns)
+
     def give_back(self, connection: Connection, session: int, *, is_last: bool = False) -> None:
         """The exchange is over: keep the connection if it is still good and somebody may use it, and free the place."""
         self.in_use.discard(connection)
+        connection.settle()
         if self.reuse == "fresh" or (self.reuse == "session" and is_last):
             connection.close()
         elif connection.is_open:

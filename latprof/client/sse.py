@@ -37,6 +37,9 @@ class SseScanner:
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """The events that ``data`` completes."""
+        if not self._size and not self._pieces and (plain := _plain_events(data)):
+            self._at_start = False
+            return plain
         events: list[SseEvent] = []
         if b"\n" not in data:
             self._pieces.append(data)
@@ -98,3 +101,14 @@ class SseScanner:
             self._data = []
         self._name = b""
         self._size = 0
+
+
+def _plain_events(data: bytes) -> list[SseEvent]:
+    """The events of ``data`` where it is whole events of one ``data: `` line each, as nearly every read is; none where it is anything else."""
+    if not data.endswith(b"\n\n") or b"\r" in data:
+        return []
+    parts = data[:-2].split(b"\n\n")
+    if data.count(b"\n") != 2 * len(parts):
+        return []
+    events = [SseEvent(part[6:], b"", len(part) + 2) for part in parts if part.startswith(b"data: ")]
+    return events if len(events) == len(parts) else []

@@ -12,7 +12,6 @@ from latprof.client.answer import Answer, Ending
 from latprof.client.body import Body, BodyWriter
 from latprof.client.dial import Dialer, UnreachableError
 from latprof.client.endpoint import Endpoint
-from latprof.client.http1 import Ended
 from latprof.client.pool import Pool
 from latprof.client.redact import Redactor
 from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
@@ -123,8 +122,20 @@ class HttpTransport:
         answer = Answer(attempt, chunks, self._dialect, self.redact, keeps_text=ask.keeps_answer)
         if attempt.start_ns == MISSING_NS:
             attempt.start_ns = time.monotonic_ns()
+        deadline_ns = attempt.start_ns + self.endpoint.timeout_ns
+        connection = None
         try:
-            ended = await self._exchange(ask, attempt, answer, attempt.start_ns + self.endpoint.timeout_ns)
+            request = self._request(ask, attempt)
+            connection = self._pool.take_idle(ask.session) or await self._pool.take(attempt, deadline_ns)
+            if self._watch is None:
+                self._watch = asyncio.get_running_loop().call_later(_WATCH_S, self._on_watch)
+            ended = await connection.begin(request, answer, deadline_ns)
+            if ended.ending is Ending.SILENT and connection.is_reused:
+                # The peer had closed it while idle, as any server may: not a failure of this request. ``send_ns`` stays the first.
+                self.stale_retries += 1
+                attempt.written_ns = MISSING_NS
+                connection = await self._pool.replace(connection, attempt, deadline_ns)
+                ended = await connection.begin(request, answer, deadline_ns)
         except TimeoutError:
             text = f"no complete answer within {self.endpoint.timeout_ns / NS_PER_S:g} s (target.timeout); {reached(attempt)}"
             answer.give_up(ErrorClass.TIMEOUT, text, time.monotonic_ns())
@@ -135,7 +146,10 @@ class HttpTransport:
             answer.give_up(error.error_class, str(error), time.monotonic_ns())
         else:
             answer.end(*ended)
-        return answer.text
+        finally:
+            if connection is not None:
+                self._pool.give_back(connection, ask.session, is_last=ask.is_last)
+        return answer.text if ask.keeps_answer else ""
 
     async def close(self) -> None:
         """Close the kept connections."""
@@ -144,26 +158,11 @@ class HttpTransport:
         if self._watch is not None:
             self._watch.cancel()
 
-    async def _exchange(self, ask: Ask, attempt: Attempt, answer: Answer, deadline_ns: int) -> Ended:
+    def _request(self, ask: Ask, attempt: Attempt) -> Body:
+        """The bytes of one attempt. A short body goes with the head in one piece; a long one is never copied."""
         head = b"%b%b-%b%b%b" % (self._head, attempt.trace_id.encode(), attempt.span_id.encode(), self._flags, ask.head)
-        # A short body goes with the head in one piece; a long one is never copied.
-        request = (head + ask.body[0],) if len(ask.body) == 1 and len(ask.body[0]) < _COPIED_BYTES else (head, *ask.body)
-        connection = self._pool.take_idle(ask.session) or await self._pool.take(attempt, deadline_ns)
-        if self._watch is None:
-            self._watch = asyncio.get_running_loop().call_later(_WATCH_S, self._on_watch)
-        try:
-            was_reused = connection.is_reused
-            ended = await connection.exchange(request, answer, deadline_ns)
-            if ended.ending is Ending.SILENT and was_reused:
-                # The peer had closed it while idle, as any server may: not a failure of this request. ``send_ns`` stays the first.
-                self.stale_retries += 1
-                attempt.written_ns = MISSING_NS
-                self._pool.in_use.discard(connection)
-                connection = await self._pool.open(attempt, deadline_ns)
-                ended = await connection.exchange(request, answer, deadline_ns)
-            return ended
-        finally:
-            self._pool.give_back(connection, ask.session, is_last=ask.is_last)
+        body = ask.body
+        return (head + body[0],) if len(body) == 1 and len(body[0]) < _COPIED_BYTES else (head, *body)
 
     def _on_watch(self) -> None:
         """One look at all requests in flight, instead of a timer for each: a timeout may come this much late."""
