@@ -125,11 +125,14 @@ class Target(Section):
     )
     connect_timeout_ns: Annotated[DurationNs, Field(alias="connect_timeout", gt=0)] = 10 * NS_PER_S
     sampled: Annotated[bool, Field(description="set the sampled flag of traceparent: ask the stack for its spans")] = True
+    kernel_stamps: Annotated[bool, Field(description="stamp arrivals in the kernel where it can; else after each read")] = True
     connection: Annotated[
         Literal["reuse", "fresh", "session"], Field(description="kept alive and shared; a new one per request; or one per session")
     ] = "reuse"
     unix_socket: Annotated[Path | None, Field(description="connect to this socket instead of the URL's host")] = None
-    proxy: Annotated[str | None, Field(description="an HTTP proxy, asked to CONNECT; latprof heeds no proxy variables of the environment")] = None
+    proxy: Annotated[
+        str | None, Field(description="an HTTP proxy, asked to CONNECT; latprof heeds no proxy variables of the environment")
+    ] = None
     proxy_auth_env: Annotated[str | None, Field(description="name of the environment variable that holds the proxy's user:password")] = None
     ca_file: Path | None = None
     client_cert: Path | None = None
@@ -140,9 +143,22 @@ class Target(Section):
         int, Field(ge=1, le=16, description="WebSocket: sessions on one connection, told apart by stream_id; 1 is a connection for each")
     ] = 1
     ws_traceparent: Annotated[
-        bool | None, Field(description="WebSocket: trace context in each turn's metadata; on for the stub, off for real endpoints unless asked")
+        bool | None,
+        Field(description="WebSocket: trace context in each turn's metadata; on for the stub, off for real endpoints unless asked"),
     ] = None
     retries: Annotated[int, Field(ge=0, description="each retry is a new attempt row; off by default")] = 0
+
+
+def _read_workers(value: object) -> object:
+    if value == "auto":
+        return value
+    try:
+        count = int(str(value))
+    except ValueError:
+        count = 0
+    if count < 1 or isinstance(value, bool):
+        raise ValueError(f"must be a number of processes from 1 up, or auto, got {value!r}")
+    return count
 
 
 Arrival = Literal["poisson", "constant", "gamma"]
@@ -196,6 +212,17 @@ class LoadPhase(Section):
         return self
 
 
+class NamedTarget(Target):
+    """One of several targets. What it leaves out is taken from `target`."""
+
+    name: Annotated[str, Field(min_length=1, description="what its rows are called")]
+    weight: Annotated[float, Field(gt=0, description="its share of the sessions, relative to the others'")] = 1.0
+
+    def over(self, shared: Target) -> Target:
+        """With what it does not say itself from ``shared``."""
+        return shared.model_copy(update={key: getattr(self, key) for key in self.model_fields_set & set(Target.model_fields)})
+
+
 class Load(Section):
     """When the requests go. Open loop by `rate_per_s`; closed loop when only `concurrency` is given; or phase by phase."""
 
@@ -212,7 +239,9 @@ class Load(Section):
     warmup_ns: Annotated[DurationNs, Field(alias="warmup", ge=0)] = 2 * NS_PER_S
     seed: int = 1
     workers: Annotated[
-        PositiveInt | Literal["auto"], Field(description="processes that send; auto: as the load needs and the cores allow")
+        int | Literal["auto"],
+        BeforeValidator(_read_workers),
+        Field(description="processes that send; auto: as the load needs and the cores allow"),
     ] = 1
 
     @model_validator(mode="after")
@@ -247,7 +276,8 @@ class Workload(Section):
     trace_times: Annotated[bool, Field(description="false: the trace says what is asked, and the load section when")] = True
     time_scale: Annotated[float, Field(gt=0, description="10 replays ten times faster: starts, think times and tools alike")] = 1.0
     answers: Annotated[
-        Literal["planned", "real"], Field(description="what stands for an answer in the turns that continue it: text of its length, or itself")
+        Literal["planned", "real"],
+        Field(description="what stands for an answer in the turns that continue it: text of its length, or itself"),
     ] = "planned"
     preset: Annotated[
         Literal["chat", "code", "agent"] | None, Field(description="laws fitted to a published trace; keys given beside it come first")
@@ -395,6 +425,7 @@ class Config(Section):
     """Everything a run is made of."""
 
     target: Target = Target()
+    targets: Annotated[tuple[NamedTarget, ...], Field(description="several targets; each session is drawn to one by weight")] = ()
     load: Load = Load()
     workload: Workload = Workload()
     spans: Spans = Spans()
@@ -408,7 +439,21 @@ class Config(Section):
     @property
     def uses_stub(self) -> bool:
         """Whether the run brings up the stack in a box."""
-        return self.target.url is None
+        return self.every_target[0].url is None
+
+    @property
+    def every_target(self) -> tuple[Target, ...]:
+        """The targets in full: those of `targets`, else the one of `target`."""
+        return tuple(one.over(self.target) for one in self.targets) or (self.target,)
+
+    @model_validator(mode="after")
+    def _targets_agree(self) -> Config:
+        names = [one.name for one in self.targets]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"targets must have names of their own, got {', '.join(sorted(twice))} more than once")
+        if len({one.url is None for one in self.every_target}) > 1:
+            raise ValueError("targets: give all of them a url, or none: those without one mean the stack in a box")
+        return self
 
     def hash(self) -> str:
         """A fingerprint of everything that shapes the load and the stack; the output folder is left out."""
@@ -458,10 +503,18 @@ def _with_paths_from(config: Config, path: Path | None, overrides: Mapping[str, 
         in_file = path is not None and named is not None and not _reaches(overrides, (section_name, key))
         if path is not None and in_file and not named.exists():  # an absolute name stays itself below any parent
             config = config.model_copy(update={section_name: section.model_copy(update={key: path.parent / named})})
+    if path is not None and not _reaches(overrides, ("targets",)):
+        targets = tuple(_with_files_beside(path, target) for target in config.targets)
+        config = config.model_copy(update={"targets": targets})
     if path is not None and config.load.phases is not None and not _reaches(overrides, ("load", "phases")):
         phases = tuple(_with_series_beside(path, phase) for phase in config.load.phases)
         config = config.model_copy(update={"load": config.load.model_copy(update={"phases": phases})})
     return config
+
+
+def _with_files_beside(path: Path, target: NamedTarget) -> NamedTarget:
+    files = {key: getattr(target, key) for section, key in _FILES if section == "target" and key in target.model_fields_set}
+    return target.model_copy(update={key: path.parent / file for key, file in files.items() if file is not None and not file.exists()})
 
 
 def _with_series_beside(path: Path, phase: LoadPhase) -> LoadPhase:
@@ -493,7 +546,7 @@ def _reaches(overrides: Mapping[str, Any], location: tuple[int | str, ...]) -> b
 # What pydantic adds to a location to tell the members of a union, and a key from its value.
 _TAG = re.compile(r"\[key\]|literal\[.*|function-.*|Station")
 # What stands there may be a key: it is never repeated.
-_UNTOLD = (("target", "headers"), ("target", "extra_body"))
+_UNTOLD = tuple((section, key) for section in ("target", "targets") for key in ("headers", "extra_body"))
 
 
 def _explain(error: ValidationError, path: Path | None, overrides: Mapping[str, Any]) -> Iterator[str]:
@@ -507,7 +560,8 @@ def _explain(error: ValidationError, path: Path | None, overrides: Mapping[str, 
         else:
             wanted = mistake["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
             wanted = "must be a mapping" if mistake["type"].startswith(("model_", "dict_")) else wanted
-            is_told = "got " in wanted or isinstance(mistake["input"], dict) or location[:2] in _UNTOLD
+            key = (location[0], location[2]) if location[0] == "targets" and len(location) > 2 else location[:2]
+            is_told = "got " in wanted or isinstance(mistake["input"], dict) or key in _UNTOLD
             yield f"{prefix}{where}: {wanted}" + ("" if is_told else f", got {mistake['input']!r}")
 
 

@@ -30,10 +30,10 @@ _LIGHT = {"numpy", "uvloop", "httptools", "pyarrow", "orjson", "latprof"}
 _HEAVY = {"pydantic", "tokenizers", "rich", "grpc", "opentelemetry", "aiohttp", "typer", "yaml"}
 
 
-def paced(client: str, streams: int, seconds: float, **more: bool | float) -> Asked:
+def paced(client: str, streams: int, seconds: float, block_ms: float = 0.0) -> Asked:
     """The load of one row of the table."""
     itl_us = 20_000 if streams > 256 else 5_000
-    asked = Asked(client, "", "", streams, seconds, itl_us=itl_us, **more)  # type: ignore[arg-type]
+    asked = Asked(client, "", "", streams, seconds, itl_us=itl_us, block_ms=block_ms)
     return replace(asked, seconds=max(seconds, 3 * asked.call_s))
 
 
@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table; exit 1 when a figure that is asked for misses, or the control is not caught."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8.0, help="of every arm")
-    parser.add_argument("--only", default="", help="parts, separated by commas: numbers of streams, tls, blocked, saturation, small, ceiling, spans")
+    parser.add_argument(
+        "--only", default="", help="parts, separated by commas: numbers of streams, tls, blocked, saturation, small, ceiling, spans"
+    )
     options = parser.parse_args(arguments)
     wanted = set(filter(None, options.only.split(",")))
     print(
@@ -84,7 +86,7 @@ def _rows(server: Path, streams: int, seconds: float) -> bool:
     _row(measure(f"{streams} latprof, 2 workers", paced("latprof", streams, seconds), server, clients=2))
     if streams != 256:
         return True
-    user = _row(measure(f"{streams} latprof, user stamps", paced("latprof", streams, seconds, kernel_stamps=False), server))
+    user = _row(measure(f"{streams} latprof, user stamps", paced("latprof", streams, seconds), server, kernel_stamps=False))
     head = "256 streams, plain HTTP, one worker, all recording on"
     passed = verdict.show("asked for at 256 streams", head, asked_at_256(own, other, user))
     shifted = replace(own, stamp_error_us=own.stamp_error_us + 1_000, ttft_error_us=own.ttft_error_us + 1_000)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,8 @@ import numpy.typing as npt
 
 from harness.instrument.client import Asked
 from harness.instrument.truth_server import ARRIVED, truth_server
+from latprof.client.endpoint import resolve_endpoint
+from latprof.config import Target
 from latprof.observations.columns import Chunks, Requests
 from latprof.observations.streams import read_chunks, read_requests
 
@@ -67,15 +71,27 @@ class Measured:
         return quantile(self.ttft_error_us, p)
 
 
-def measure(name: str, asked: Asked, server: Path, *, certificate: tuple[Path, Path] | None = None, clients: int = 1) -> Measured:
+def measure(
+    name: str, asked: Asked, server: Path, *, certificate: tuple[Path, Path] | None = None, clients: int = 1, kernel_stamps: bool = True
+) -> Measured:
     """Run ``clients`` processes that share the load of ``asked``, against one server."""
     with ExitStack() as stack:
         folders = [Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="latprof-client-"))) for _ in range(clients)]
         running = stack.enter_context(truth_server(server, SERVER_CORE, certificate))
         scheme = "http" if certificate is None else "https"
         url = f"{scheme}://127.0.0.1:{running.port}"
+        target = Target(model="truth", tls_verify=False, max_connections=8_192, kernel_stamps=kernel_stamps)
+        endpoint = base64.b64encode(pickle.dumps(resolve_endpoint(target, url + asked.query, {}))).decode()
         of_each = [
-            replace(asked, url=url, folder=str(folder), first_session=number, share=clients, core=CLIENT_CORE if clients == 1 else None)
+            replace(
+                asked,
+                url=url,
+                endpoint=endpoint,
+                folder=str(folder),
+                first_session=number,
+                share=clients,
+                core=CLIENT_CORE if clients == 1 else None,
+            )
             for number, folder in enumerate(folders)
         ]
         told = _run(of_each)

@@ -74,7 +74,11 @@ async def _drive(url: str, requests: int) -> tuple[float, float]:
     for transport in (sampled, unsampled):
         await transport.close()
     ttft_ms = [
-        [(one.first_token_ns - one.intended_ns) / NS_PER_MS for one in ended if one.succeeded and one.session % 2 == odd and one.session > 80]
+        [
+            (one.first_token_ns - one.intended_ns) / NS_PER_MS
+            for one in ended
+            if one.succeeded and one.session % 2 == odd and one.session > 80
+        ]
         for odd in (0, 1)
     ]
     return float(np.median(ttft_ms[0])), float(np.median(ttft_ms[1]))

@@ -94,7 +94,7 @@ class Dialer:
             shown = where if isinstance(where, str) else where[0]
             try:
                 async with asyncio.timeout(share_ns / NS_PER_S):
-                    sock, attempt.connect_end_ns = await _connect_one(family, where)
+                    sock, attempt.connect_end_ns = await _connect_one(family, where, stamped=self._endpoint.kernel_stamps)
             except TimeoutError:
                 if index == len(addresses) - 1:
                     raise
@@ -125,13 +125,14 @@ class Dialer:
             raise UnreachableError(ErrorClass.TLS, f"no TLS handshake with {self._peer}: {_reason(error)}") from None
 
 
-async def _connect_one(family: int, where: _Where) -> tuple[socket.socket, int]:
+async def _connect_one(family: int, where: _Where, *, stamped: bool) -> tuple[socket.socket, int]:
     """A connected socket, and the stamp taken in the callback that found it so, before any task is resumed."""
     loop = asyncio.get_running_loop()
     connected: asyncio.Future[int] = loop.create_future()
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        ask_for_stamps(sock)
+        if stamped:
+            ask_for_stamps(sock)
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         code = sock.connect_ex(where)

@@ -54,6 +54,7 @@ class Endpoint:
     max_connections: int
     reuse: Reuse = "reuse"
     sampled: bool = True
+    kernel_stamps: bool = True
     tls: TlsFiles | None = None
     proxy: Proxy | None = None
     unix_socket: str = ""
@@ -99,6 +100,7 @@ def resolve_endpoint(target: Target, url: str, environment: Mapping[str, str]) -
         max_connections=target.max_connections,
         reuse=target.connection,
         sampled=target.sampled,
+        kernel_stamps=target.kernel_stamps,
         tls=tls,
         proxy=proxy,
         unix_socket="" if target.unix_socket is None else str(target.unix_socket),

@@ -6,6 +6,7 @@ Whatever short way a read takes (a known shape, a chunk that the HTTP parser nev
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -37,7 +38,10 @@ def event(kind: str, text: str, *, spaced: bool) -> bytes:
         "tool": {"tool_calls": [{"index": 0, "function": {"arguments": text}}]},
         "role": {"role": "assistant", "content": ""},
     }.get(kind, {})
-    message: dict[str, object] = {"id": "c-1", "choices": [{"index": 0, "delta": delta, "finish_reason": "stop" if kind == "finish" else None}]}
+    message: dict[str, object] = {
+        "id": "c-1",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": "stop" if kind == "finish" else None}],
+    }
     if kind == "usage":
         message = {"id": "c-1", "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": len(text)}}
     separators = (", ", ": ") if spaced else (",", ":")
@@ -47,14 +51,14 @@ def event(kind: str, text: str, *, spaced: bool) -> bytes:
 events = st.lists(st.tuples(kinds, texts), min_size=1, max_size=30)
 
 
-def framed(bodies: list[bytes], upper: bool) -> bytes:  # noqa: FBT001
+def framed(bodies: list[bytes], upper: bool) -> bytes:
     form = b"%X\r\n%b\r\n" if upper else b"%x\r\n%b\r\n"
     return b"".join(form % (len(body), body) for body in bodies) + b"0\r\n\r\n"
 
 
 def cut(stream: bytes, at: list[int]) -> list[bytes]:
     places = sorted({place % (len(stream) + 1) for place in at} | {0, len(stream)})
-    return [stream[begin:end] for begin, end in zip(places, places[1:], strict=False)]
+    return [stream[begin:end] for begin, end in pairwise(places)]
 
 
 def heard(reads: list[bytes]) -> tuple[Attempt, ChunkLog, str]:
@@ -84,7 +88,7 @@ def plainly(bodies: list[bytes]) -> tuple[list[tuple[int, int]], str]:
 @given(events, st.lists(st.integers(0, 1 << 20), max_size=40), st.booleans(), st.booleans(), st.booleans())
 @example([("content", text) for text in PLAIN * 3], [], False, False, False)
 @example([("content", text) for text in PLAIN * 3], [], False, False, True)
-def test_any_split_says_the_same(parts: list[tuple[str, str]], at: list[int], spaced: bool, upper: bool, whole: bool) -> None:  # noqa: FBT001
+def test_any_split_says_the_same(parts: list[tuple[str, str]], at: list[int], spaced: bool, upper: bool, whole: bool) -> None:
     bodies = [event(kind, text, spaced=spaced) for kind, text in parts] + [b"data: [DONE]\n\n"]
     stream = framed([b"".join(bodies)] if whole else bodies, upper)
     rows, text = plainly(bodies)
@@ -121,7 +125,7 @@ def test_a_stamp_is_that_of_the_read_that_completed_the_event(parts: list[tuple[
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400), st.lists(st.integers(0, 1 << 20), max_size=10), st.booleans())
-def test_rubbish_never_crashes(rubbish: bytes, at: list[int], after_head: bool) -> None:  # noqa: FBT001
+def test_rubbish_never_crashes(rubbish: bytes, at: list[int], after_head: bool) -> None:
     attempt, chunks, _ = heard([HEAD if after_head else b"", *cut(rubbish, at)][0 if after_head else 1 :])
     assert not attempt.succeeded or attempt.token_chunks
     assert len(chunks.at_ns) == len(chunks.size) == len(chunks.channel)

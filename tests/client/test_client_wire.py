@@ -9,17 +9,17 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from scripted_peer import ANSWER, CHUNKED, DONE, FOUR, STOP, TAIL, TURN, TWO, Do, Script, chunk, client, new_attempt, scripted, send_one
 
-from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
+from latprof.client.stamps import ChunkLog, ErrorClass
 from latprof.client.wire import SO_TIMESTAMPNS, StampClock, Wire, ask_for_stamps
 from latprof.errors import UsageError
 from latprof.units import MISSING_NS, NS_PER_MS
-from scripted_peer import ANSWER, CHUNKED, DONE, FOUR, STOP, TAIL, TURN, TWO, Do, chunk, client, new_attempt, scripted, send_one
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="kernel receive stamps are asked for on Linux")
 
@@ -43,6 +43,12 @@ async def wires() -> AsyncIterator[tuple[Wire, socket.socket, StampClock]]:
         clock.close()
 
 
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110 - what is waited for happens in the kernel
+            await asyncio.sleep(0.001)
+
+
 @dataclass
 class Heard:
     reads: list[tuple[bytes, int]] = field(default_factory=list)
@@ -53,9 +59,7 @@ class Heard:
         wire.on_closed = lambda at_ns, text: self.closed.append((at_ns, text))
 
     async def until(self, number: int) -> None:
-        async with asyncio.timeout(5):
-            while len(self.reads) < number:
-                await asyncio.sleep(0.001)
+        await eventually(lambda: len(self.reads) >= number)
 
 
 @linux
@@ -101,9 +105,7 @@ async def test_stamps_of_a_clock_that_was_set_are_not_used(step_ns: int) -> None
         await heard.until(2)
         assert wire.user_stamps == user_stamps + 1
         assert began_ns <= heard.reads[1][1] <= time.monotonic_ns()
-        async with asyncio.timeout(2):
-            while clock.steps == 0:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: clock.steps > 0)
 
 
 async def test_a_large_write_in_many_pieces_arrives_whole_and_says_when() -> None:
@@ -132,9 +134,7 @@ async def test_the_peer_s_end_is_told_once_with_its_reason() -> None:
         heard.listen(wire)
         far.sendall(b"last words")
         far.close()
-        async with asyncio.timeout(5):
-            while not heard.closed:
-                await asyncio.sleep(0.001)
+        await eventually(lambda: bool(heard.closed))
     assert [data for data, _ in heard.reads] == [b"last words"]
     assert [text for _, text in heard.closed] == [""]
     assert not wire.is_open
@@ -145,7 +145,7 @@ async def test_the_peer_s_end_is_told_once_with_its_reason() -> None:
 
 @linux
 async def test_an_attempt_says_how_its_reads_were_stamped() -> None:
-    slow = [CHUNKED, Do.PAUSE, chunk(TWO), Do.PAUSE, chunk(FOUR), Do.PAUSE, chunk(STOP) + chunk(DONE) + TAIL]
+    slow: Script = [CHUNKED, Do.PAUSE, chunk(TWO), Do.PAUSE, chunk(FOUR), Do.PAUSE, chunk(STOP) + chunk(DONE) + TAIL]
     async with scripted(slow) as peer, client(peer.url) as transport:
         await send_one(transport)
         attempt = await send_one(transport)
@@ -229,7 +229,10 @@ async def test_a_proxy_is_asked_to_connect_and_its_password_is_kept_secret() -> 
 
 
 async def test_a_proxy_that_refuses_is_named() -> None:
-    async with proxy(b"407 Proxy Authentication Required") as (port, _), client("http://h:1", proxy=f"http://127.0.0.1:{port}") as transport:
+    async with (
+        proxy(b"407 Proxy Authentication Required") as (port, _),
+        client("http://h:1", proxy=f"http://127.0.0.1:{port}") as transport,
+    ):
         attempt = await send_one(transport)
     assert attempt.error_class == ErrorClass.CONNECT
     assert "opened no tunnel to h:1" in attempt.error_text
@@ -279,11 +282,11 @@ async def test_a_client_certificate_is_shown_where_it_is_asked_for(tmp_path: Pat
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(own_cert))
     context.load_cert_chain(cert, key)
     context.verify_mode = ssl.CERT_REQUIRED
-    files = {"ca_file": str(cert), "client_cert": str(own_cert), "client_key": str(own_key)}
     async with scripted(ANSWER, tls=context) as peer:
-        async with client(f"https://127.0.0.1:{peer.port}", **files) as transport:
+        url = f"https://127.0.0.1:{peer.port}"
+        async with client(url, ca_file=str(cert), client_cert=str(own_cert), client_key=str(own_key)) as transport:
             attempt = await send_one(transport)
-        async with client(f"https://127.0.0.1:{peer.port}", ca_file=str(cert)) as transport:
+        async with client(url, ca_file=str(cert)) as transport:
             refused = await send_one(transport)
     assert attempt.succeeded, attempt.error_text
     assert not refused.succeeded
