@@ -8,11 +8,14 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from latprof.errors import ConfigError, Exit, LatprofError, UsageError
+
+if TYPE_CHECKING:
+    from latprof.config import Workload
 
 app = typer.Typer(
     name="latprof",
@@ -25,6 +28,10 @@ app = typer.Typer(
 )
 stub_app = typer.Typer(help="The serving stack in a box.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(stub_app, name="stub")
+workload_app = typer.Typer(
+    help="Traces and synthetic workloads: what they are, and in latprof's own form.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(workload_app, name="workload")
 
 ConfigFile = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="configuration; none is the quickstart on the stack in a box")
@@ -58,6 +65,9 @@ def run(
         str | None, typer.Option("--url", "--base-url", help="an OpenAI-compatible endpoint, with or without /v1; none: the stub")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="model name to ask for")] = None,
+    dialect: Annotated[
+        str | None, typer.Option("--dialect", metavar="NAME", help="API spoken, e.g. openai-chat (default), openai-responses-ws")
+    ] = None,
     api_key_env: Annotated[str | None, typer.Option(metavar="NAME", help="environment variable that holds the bearer token")] = None,
     header: Annotated[
         list[str] | None, typer.Option("--header", "-H", metavar="NAME: VALUE", help="extra request header; repeatable")
@@ -81,10 +91,14 @@ def run(
     tokenizer: Annotated[
         Path | None, typer.Option(metavar="tokenizer.json", help="for prompts of exact length; the bundled one by default")
     ] = None,
-    trace: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="replay an Azure LLM trace")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="replay a trace: Mooncake, Azure, OTel, ... (docs/workloads.md)")
+    ] = None,
     trace_window: Annotated[str | None, typer.Option(metavar="10m", help="only the trace's first part")] = None,
     time_scale: Annotated[float | None, typer.Option(help="replay this many times faster")] = None,
+    preset: Annotated[str | None, typer.Option(metavar="chat|code|agent", help="a workload fitted to a published trace")] = None,
     seed: Annotated[int | None, typer.Option(help="same seed, same schedule and prompts")] = None,
+    workers: Annotated[str | None, typer.Option(metavar="N|auto", help="processes that send; 1 by default")] = None,
     goodput: Annotated[str | None, typer.Option(metavar="'ttft:200 tpot:50'", help="objectives in ms")] = None,
     timeout: Annotated[str | None, typer.Option(metavar="120s", help="per request")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="run folder; runs/<time> by default")] = None,
@@ -104,11 +118,14 @@ def run(
     said = (
         Said("target.url", "--url", url),
         Said("target.model", "--model", model),
+        Said("target.dialect", "--dialect", dialect),
         Said("target.api_key_env", "--api-key-env", api_key_env),
         Said("target.headers", "--header", _headers(header)),
         Said("target.extra_body", "--extra-body", _json_object("--extra-body", extra_body)),
         Said("target.timeout", "--timeout", timeout),
         # Open or closed loop: the flag that says which puts the file's other choice out of force.
+        Said("load.phases", "--request-rate", None if request_rate is None else _NULL),
+        Said("load.phases", "--concurrency", None if concurrency is None else _NULL),
         Said("load.rate_per_s", "--concurrency", None if concurrency is None or request_rate is not None else _NULL),
         Said("load.concurrency", "--request-rate", None if request_rate is None or concurrency is not None else _NULL),
         Said("load.rate_per_s", "--request-rate", request_rate),
@@ -121,12 +138,14 @@ def run(
         Said("load.max_requests", "--max-requests", max_requests),
         *_warmup(warmup),
         Said("load.seed", "--seed", seed),
+        Said("load.workers", "--workers", workers),
         Said("workload.prompt_tokens", "--isl", isl),
         Said("workload.output_tokens", "--osl", osl),
         Said("workload.tokenizer", "--tokenizer", tokenizer),
         Said("workload.trace", "--trace", trace),
         Said("workload.trace_window", "--trace-window", trace_window),
         Said("workload.time_scale", "--time-scale", time_scale),
+        Said("workload.preset", "--preset", preset),
         Said("spans.otlp_host", "--otlp-host", otlp_host),
         Said("spans.grpc_port", "--otlp-grpc-port", otlp_grpc_port),
         Said("spans.http_port", "--otlp-http-port", otlp_http_port),
@@ -152,6 +171,14 @@ def report(
     raise typer.Exit(report_and_print(run_folder, json_file=json_file))
 
 
+@app.command()
+def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="print everything measured as JSON")] = False) -> None:
+    """Measure what this machine can measure: stamps, timers, requests and chunks per second, limits. About ten seconds."""
+    from latprof.commands import diagnose_and_print
+
+    raise typer.Exit(diagnose_and_print(as_json=as_json))
+
+
 @stub_app.command("up")
 def stub_up(
     config: ConfigFile = None,
@@ -169,6 +196,83 @@ def stub_up(
     with _flags_named(said):
         settings = load_config(config, _nested(said))
         raise typer.Exit(keep_stub_up(settings, port=port, otlp_http_endpoint=otlp, truth=truth))
+
+
+TraceFormat = Annotated[str | None, typer.Option("--from", metavar="FORMAT", help="of the trace; told from its content by default")]
+Window = Annotated[str | None, typer.Option("--trace-window", metavar="10m", help="only the trace's first part")]
+Preset = Annotated[str | None, typer.Option("--preset", metavar="chat|code|agent", help="laws fitted to a published trace")]
+
+
+@workload_app.command("inspect")
+def workload_inspect(
+    what: Annotated[Path | None, typer.Argument(metavar="[TRACE|CONFIG.yaml]", help="none: the workload of --preset")] = None,
+    *,
+    trace_format: TraceFormat = None,
+    trace_window: Window = None,
+    preset: Preset = None,
+    tokenizer: Annotated[Path | None, typer.Option(metavar="tokenizer.json", help="counts recorded texts")] = None,
+    sessions: Annotated[int, typer.Option(min=1, help="of a synthetic workload")] = 1000,
+    seed: Annotated[int, typer.Option(help="of a synthetic workload")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the figures here; - for standard output")] = None,
+) -> None:
+    """Tell a workload in numbers: lengths, turns, tools, arrivals, and how much of it a prefix cache would know."""
+    from latprof.commands_workload import inspect_and_print
+
+    settings = _workload(
+        Said("workload.trace_format", "--from", trace_format),
+        Said("workload.trace_window", "--trace-window", trace_window),
+        Said("workload.preset", "--preset", preset),
+        Said("workload.tokenizer", "--tokenizer", tokenizer),
+    )
+    raise typer.Exit(inspect_and_print(what, settings, sessions=sessions, seed=seed, json_file=json_file))
+
+
+@workload_app.command("convert")
+def workload_convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="a trace")],
+    to: Annotated[Path, typer.Argument(metavar="OUT", help="a file; - for standard output")],
+    *,
+    to_format: Annotated[str, typer.Option("--to", metavar="native", help="latprof's own form, one session graph a line")] = "native",
+    trace_format: TraceFormat = None,
+    trace_window: Window = None,
+    time_scale: Annotated[float | None, typer.Option(help="divide all times by this")] = None,
+) -> None:
+    """Turn a trace into latprof's own form, one session graph a line."""
+    from latprof.commands_workload import convert
+
+    if to_format != "native":
+        raise UsageError(f"--to must be native, got {to_format!r}; latprof writes no other form")
+    settings = _workload(
+        Said("workload.trace_format", "--from", trace_format),
+        Said("workload.trace_window", "--trace-window", trace_window),
+        Said("workload.time_scale", "--time-scale", time_scale),
+    )
+    raise typer.Exit(convert(source, to, settings))
+
+
+@workload_app.command("generate")
+def workload_generate(
+    config: ConfigFile = None,
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="a native trace; - for standard output")],
+    preset: Preset = None,
+    sessions: Annotated[int, typer.Option(min=1)] = 1000,
+    rate: Annotated[float, typer.Option(min=1e-9, help="sessions per second, Poisson")] = 1.0,
+    seed: Annotated[int, typer.Option(help="same seed, same file")] = 1,
+) -> None:
+    """Write the sessions of a preset, or of a configuration's synthetic workload, as a native trace."""
+    from latprof.commands_workload import generate
+
+    settings = _workload(Said("workload.preset", "--preset", preset))
+    raise typer.Exit(generate(config, settings, sessions=sessions, rate_per_s=rate, seed=seed, to=out))
+
+
+def _workload(*said: Said) -> Workload:
+    """The workload section that flags ask for."""
+    from latprof.config import load_config
+
+    with _flags_named(said):
+        return load_config(None, _nested(said)).workload
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quie
     _check_writable(json_file)
     is_far = _is_far(config)  # reads the address first of all: a wrong one is told before a plan is made
     if dry_run or is_far:
-        where = scrub_url(config.target.url) if config.target.url else "the stack in a box"
+        where = ", ".join(scrub_url(target.url) if target.url else "the stack in a box" for target in config.every_target)
         sys.stderr.write(f"{plan_size(build_plan(config)).sentence(where)}\n")
         if dry_run:
             return Exit.DONE
@@ -42,6 +42,25 @@ def report_and_print(folder: Path, *, json_file: Path | None) -> Exit:
     report = report_of(folder)
     _print(report, json_file)
     return exit_code_of(report)
+
+
+def diagnose_and_print(*, as_json: bool) -> Exit:
+    """``latprof doctor``."""
+    import orjson
+
+    from latprof.doctor import report
+    from latprof.doctor.host import read_limits
+    from latprof.doctor.measure import measure
+    from latprof.doctor.verdict import findings, is_fit
+
+    limits = read_limits()  # before anything here adds to the load average
+    floor = measure()
+    found = findings(floor, limits)
+    if as_json:
+        sys.stdout.buffer.write(orjson.dumps(report.as_json(found, floor, limits), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in report.lines(found)))
+    return Exit.DONE if is_fit(found) else Exit.UNTRUSTED
 
 
 def keep_stub_up(config: Config, *, port: int, otlp_http_endpoint: str | None, truth: Path | None) -> Exit:
@@ -107,7 +126,5 @@ def _is_far(config: Config) -> bool:
     """Whether the load goes to another machine."""
     from latprof.client.address import read_address
 
-    if config.target.url is None:
-        return False
-    host = read_address(config.target.url).host
-    return host not in {"localhost", "::1"} and not host.startswith("127.")
+    hosts = [read_address(target.url).host for target in config.every_target if target.url is not None]
+    return any(host not in {"localhost", "::1"} and not host.startswith("127.") for host in hosts)

@@ -1,6 +1,6 @@
 """One run from configuration to report. The rooms do the work; this file says in which order.
 
-    plan -> stack and receiver up -> preflight -> warm-up and measured load -> late spans -> run folder compacted -> report
+    plan -> stack, receiver and workers up -> preflight -> warm-up and measured load -> late spans -> run folder compacted -> report
 
 The report is always made from the folder, never from what is still in memory: ``latprof report`` shows the same.
 """
@@ -15,7 +15,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,8 +29,10 @@ from latprof.workload.sessions import Session, joined
 
 if TYPE_CHECKING:
     from latprof.client.driver import Counters, Driven
+    from latprof.client.endpoint import Endpoint
     from latprof.client.preflight import Preflight
-    from latprof.client.transport import Encode, HttpTransport
+    from latprof.client.targets import Targets
+    from latprof.client.workers import Workers
     from latprof.report.values import Report
     from latprof.schedule.plan import Phase, Plan
     from latprof.spans.receiver import Receiver, Transport
@@ -143,16 +145,17 @@ def exit_code_of(report: Report) -> Exit:
 
 
 async def _measure(session: _Session) -> None:
+    from latprof.client.targets import resolve_targets
+
     config = session.config
     async with contextlib.AsyncExitStack() as stack:
         receiver = await _receive_spans(session, stack)
-        url = config.target.url
-        stub: RunningStub | None = None
-        if url is None:
-            stub = await _start_stub(session, stack, receiver)
-            url = stub.url
-        transport, encode = await _reach(session, url, stack)
-        await _drive(session, transport, encode, stub)
+        stub = await _start_stub(session, stack, receiver) if config.uses_stub else None
+        targets = resolve_targets(config, None if stub is None else stub.url, os.environ)
+        workers = _start_workers(session, targets, stack)  # they come up while the endpoints are asked
+        asked = [await _reach(session, endpoint, stack) for endpoint in targets.endpoints]
+        # One answer for all: what one of several targets refuses is asked of none.
+        await _drive(session, workers, targets, stub, include_usage=all(asked))
         await _collect(session, receiver, stub)
 
 
@@ -194,23 +197,45 @@ async def _start_stub(session: _Session, stack: contextlib.AsyncExitStack, recei
     return await stack.enter_async_context(running)
 
 
-async def _reach(session: _Session, url: str, stack: contextlib.AsyncExitStack) -> tuple[HttpTransport, Encode]:
-    """Ask once before any load, so that a wrong address, key or model costs one request."""
-    from latprof.client.preflight import preflight
-    from latprof.client.endpoint import resolve_endpoint
-    from latprof.client.transport import HttpTransport
+def _start_workers(session: _Session, targets: Targets, stack: contextlib.AsyncExitStack) -> Workers:
+    from latprof.client.shards import count_workers, shares
+    from latprof.client.workers import Workers
 
-    transport = HttpTransport(resolve_endpoint(session.config.target, url, os.environ))
+    config, phases = session.config, session.plan.phases
+    is_local = config.uses_stub or any(endpoint.unix_socket or endpoint.address.is_loopback for endpoint in targets.endpoints)
+    count = count_workers(config.load.workers, phases, session.meta["host"]["cpus"] or 1, is_local=is_local)
+    session.meta["arrival_model"] += shares(phases, count)
+    workers = Workers(count, session.folder)
+    stack.push_async_callback(asyncio.to_thread, workers.kill)
+    return workers
+
+
+async def _reach(session: _Session, endpoint: Endpoint, stack: contextlib.AsyncExitStack) -> bool:
+    """Ask once before any load, so that a wrong address, key or model costs one request; whether usage is to be asked for."""
+    from latprof.client.preflight import preflight
+    from latprof.client.targets import open_sole
+
+    transport = open_sole(endpoint)
     stack.push_async_callback(transport.close)
     first = _unlike(session.plan.phases[0].planned[0].session)
-    session.meta["target"] = {"url": str(transport.endpoint.address), "is_stub": session.config.uses_stub}
+    before = session.meta.get("target", {})
+    session.meta["target"] = {
+        "url": _listed(before.get("url", ""), str(endpoint.address)),
+        "model": _listed(before.get("model", ""), endpoint.model),
+        "is_stub": session.config.uses_stub,
+    }
     asked = preflight(transport, first, run_id=session.run_id, seed=session.plan.seed)
     found: Preflight | None = await _unless_stopped(asked, session.stop)
     if found is not None:
         session.meta["preflight"] = dataclasses.asdict(found)
         for finding in found.findings if not session.quiet else ():
             sys.stderr.write(f"{finding}\n")
-    return transport, transport.encoder(include_usage=found is None or found.include_usage)
+    return found is None or found.include_usage
+
+
+def _listed(told: str, one: str) -> str:
+    """``one`` added to a list in words, unless it is there."""
+    return ", ".join(dict.fromkeys([*filter(None, told.split(", ")), one]))
 
 
 async def _unless_stopped(awaited: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
@@ -231,48 +256,34 @@ def _unlike(session: Session) -> Session:
     return Session(PREFLIGHT_SESSION, (turn,))
 
 
-async def _drive(session: _Session, transport: HttpTransport, encode: Encode, stub: RunningStub | None) -> None:
-    from latprof.client.driver import Counters, Rules, drive
-    from latprof.client.stamps import Attempt, ChunkLog
+async def _drive(session: _Session, workers: Workers, targets: Targets, stub: RunningStub | None, *, include_usage: bool) -> None:
+    from latprof.client.driver import Counters, Rules
     from latprof.observations.folder import write_meta
-    from latprof.observations.recorder import Recorder
+    from latprof.observations.streams import answered_traces
 
-    chunks = ChunkLog()
     rules = Rules(session.run_id, session.config.load.seed, session.config.target.timeout_ns, session.config.target.retries)
-    next_request = 0
-
-    def ended(attempt: Attempt) -> None:
-        recorder.end(attempt)
-        if attempt.succeeded:
-            session.answered.append(attempt.trace_id)
-
-    with Recorder(session.folder, chunks) as recorder:
-        for phase in session.plan.phases:
-            if session.stop.is_set():
-                session.meta["interrupted"] = True
-                break
-            before = await _figures(stub)
-            counters = Counters()
-            async with _progress(session, phase, counters):
-                driven = await drive(
-                    phase,
-                    transport,
-                    encode,
-                    chunks,
-                    rules,
-                    first_request=next_request,
-                    on_begin=recorder.begin,
-                    on_end=ended,
-                    counters=counters,
-                    stop=session.stop,
-                )
-            next_request = driven.next_request
-            session.meta["phases"].append(_phase_meta(phase, driven))
-            if stub is not None:
-                session.meta["stub"] = {"before": before, "after": await _figures(stub), "died": stub.died()}
-            session.meta["interrupted"] = driven.interrupted
-            write_meta(session.folder, session.meta)
-    session.meta["stale_retries"] = transport.stale_retries
+    await workers.open(session.folder, targets, rules, include_usage=include_usage)
+    for phase in session.plan.phases:
+        if not session.stop.is_set():
+            await workers.load(phase, targets, include_usage=include_usage)
+    for phase in session.plan.phases:
+        if session.stop.is_set() or workers.deaths:
+            break
+        before = await _figures(stub)
+        counters = Counters()
+        async with _progress(session, phase, counters):
+            driven = await workers.drive(counters, session.stop)
+        session.meta["phases"].append(_phase_meta(phase, driven))
+        if stub is not None:
+            session.meta["stub"] = {"before": before, "after": await _figures(stub), "died": stub.died()}
+        write_meta(session.folder, session.meta)
+    session.meta["interrupted"] = session.stop.is_set()
+    try:
+        await workers.close()
+    finally:
+        session.meta["workers"] = _workers_meta(workers)
+    session.meta["stale_retries"] = workers.stale_retries
+    session.answered = await asyncio.to_thread(answered_traces, session.folder)
 
 
 async def _figures(stub: RunningStub | None) -> dict[str, dict[str, int]]:
@@ -312,6 +323,7 @@ def _finish(session: _Session) -> Outcome:
 def _first_meta(session: _Session) -> dict[str, Any]:
     """What is known before the first request; everything later is added to it."""
     from latprof.observations.folder import SCHEMA, host_facts, scrub
+    from latprof.schedule.words import arrival_model
 
     measured = session.plan.phases[-1]
     return {
@@ -323,20 +335,11 @@ def _first_meta(session: _Session) -> dict[str, Any]:
         "seed": session.plan.seed,
         "anchor": dataclasses.asdict(session.anchor),
         "host": host_facts(),
-        "arrival_model": arrival_model(measured),
-        "planned": {phase.name: phase.planned_sessions for phase in session.plan.phases},
+        "arrival_model": arrival_model(session.plan.phases),
+        "planned": {phase.name: phase.planned_requests for phase in session.plan.phases},
         "planned_rate_per_s": _planned_rate(measured),
         "phases": [],
     }
-
-
-def arrival_model(phase: Phase) -> str:
-    """The load model in words; it is printed beside every answer."""
-    if phase.loop == "closed":
-        return f"closed loop, {phase.concurrency} in flight"
-    rate = f" {phase.rate_per_s:g}/s" if phase.rate_per_s is not None else ""
-    cap = f", at most {phase.max_concurrency} in flight" if phase.max_concurrency is not None else ""
-    return f"open loop, {phase.arrival}{rate}{cap}"
 
 
 def _planned_rate(phase: Phase) -> float | None:
@@ -349,13 +352,31 @@ def _planned_rate(phase: Phase) -> float | None:
     return (len(phase.planned) - 1) / ((last_ns - first_ns) / NS_PER_S)
 
 
-def _phase_meta(phase: Phase, driven: Driven) -> dict[str, Any]:
+def _phase_meta(phase: Phase, driven: Sequence[Driven | None]) -> dict[str, Any]:
+    """``health`` is that of the worst worker, figure by figure; a worker that died has none."""
+    from latprof.client.health import worst
+
+    ends = [one for one in driven if one is not None]
     return {
         "name": phase.name,
-        "start_ns": driven.start_ns,
-        "end_ns": driven.end_ns,
-        "interrupted": driven.interrupted,
-        "health": dataclasses.asdict(driven.health),
+        "start_ns": min((one.start_ns for one in ends), default=0),
+        "end_ns": max((one.end_ns for one in ends), default=0),
+        "interrupted": any(one.interrupted for one in ends),
+        "health": worst([one.health for one in ends]),
+        "workers": [
+            {"worker": number, "end_ns": one.end_ns, "health": dataclasses.asdict(one.health)}
+            for number, one in enumerate(driven)
+            if one is not None
+        ],
+    }
+
+
+def _workers_meta(workers: Workers) -> dict[str, Any]:
+    return {
+        "count": len(workers),
+        "deaths": [death.text for death in workers.deaths],
+        "kernel_stamps": workers.has_kernel_stamps,
+        "peak_bytes": workers.peak_bytes,
     }
 
 

@@ -19,11 +19,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "units": set(),
     "errors": set(),
     "clock": {"units"},
+    "testing": {"units"},
     "config": {"units", "errors"},
-    "cli": {"config", "errors", "commands"},
-    "commands": SHARED | set(PATH) | {"pipeline", "stub"},
+    "cli": {"config", "errors", "commands", "commands_workload"},
+    "commands": SHARED | set(PATH) | {"doctor", "pipeline", "stub"},
+    "commands_workload": SHARED | {"workload", "schedule"},
     "__main__": {"cli"},
     "pipeline": SHARED | set(PATH) | {"stub"},
+    "doctor": SHARED | set(PATH) | {"doctor"},
+    "worker": {"units", "errors", "clock", "schedule", "client", "observations"},
     "__init__": {"config", "pipeline", "report", "observations"},
 }
 

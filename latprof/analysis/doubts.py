@@ -11,12 +11,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from latprof.analysis.buffering import Buffering
+from latprof.analysis.instrument import Instrument
 from latprof.units import NS_PER_MS, ms
 
 Level = Literal["note", "warning", "fatal"]
 
 UNKNOWN = math.nan
 """A figure nobody knows: every comparison with it is false, so it raises no doubt."""
+
+
+_ENOUGH_GAPS = 100
+
+
+# Between so few requests one that goes 3 ms late makes another rate.
+_FEW_REQUESTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +65,18 @@ class Facts:
     connection_wait_p99_ns: float = UNKNOWN
     loop_lag_p99_ns: float = UNKNOWN
     cpu_share: float = UNKNOWN  # 1.0 is one core
+    starved_share: float = UNKNOWN  # of the time, in which a worker could have run and no core was free
+    itl_p50_ns: float = UNKNOWN
+    stamps: str = "unknown"  # who stamps: kernel, user, or unknown
+    interval_share: float = UNKNOWN  # of the token-bearing chunks, known only to have come between two stamps
+    clock_steps: int = 0
+    worker_deaths: tuple[str, ...] = ()
+    instrument: Instrument | None = None
     cap_wait_share: float = UNKNOWN  # of the requests, held back by the concurrency cap for more than 1 ms
     asked_per_s: float = UNKNOWN  # the schedule's own rate
     offered_per_s: float = UNKNOWN
+    asked_cv: float = UNKNOWN  # coefficient of variation of the gaps between intended starts
+    offered_cv: float = UNKNOWN
     # the sample
     refused: tuple[str, ...] = ()  # percentiles the sample is too small for
     requests_with_layers: int = 0
@@ -146,20 +163,70 @@ def unknown_spans(facts: Facts) -> Doubt | None:
 
 
 def loop_lag(facts: Facts) -> Doubt | None:
-    """Stamps are taken when the event loop gets to them. Its timers are 1 ms coarse, so 5 ms is load and less is not."""
+    """A loop that lags sends late and reads late. With stamps of the kernel what it read is still dated right; its own stamps are not."""
     lag_ns, ttft_ns = facts.loop_lag_p99_ns, facts.ttft_p50_ns
     if not lag_ns > max(5 * NS_PER_MS, 0.02 * ttft_ns):
         return None
-    text = f"the client's event loop lagged by {_ms(lag_ns)} at p99; stamps may be late by as much"
-    return Doubt("loop_lag", "warning", text, "lower the rate, or give latprof a core of its own")
+    by_kernel = facts.stamps == "kernel"
+    effect = "requests went late by as much, and chunks were read together" if by_kernel else "stamps may be late by as much"
+    text = f"the client's event loop lagged by {_ms(lag_ns)} at p99; {effect}"
+    distorts = lag_ns > 0.25 * ttft_ns or (facts.stamps == "user" and lag_ns > facts.itl_p50_ns)
+    remedy = "lower the rate, add a worker (--workers), or give latprof cores of its own"
+    return Doubt("loop_lag", "fatal" if distorts else "warning", text, remedy)
+
+
+def starved(facts: Facts) -> Doubt | None:
+    """A generator that waits for a core measures that wait."""
+    if not (facts.starved_share > 0.2 and facts.lateness_p99_ns > NS_PER_MS):
+        return None
+    text = (
+        f"other processes had the generator's cores: a worker was ready to run for {_percent(facts.starved_share)} of the time and had to wait,"
+        f" and requests went {_ms(facts.lateness_p99_ns)} late at p99"
+    )
+    level: Level = "fatal" if facts.starved_share + max(0.0, facts.cpu_share) > 0.9 else "warning"
+    return Doubt("starved", level, text, "run latprof on a machine (or cores) of its own; latprof doctor shows what this one can do")
+
+
+def worker_died(facts: Facts) -> Doubt | None:
+    """Its share of the load was not sent."""
+    if not facts.worker_deaths:
+        return None
+    text = f"a worker process died, and the load ended with it: {'; '.join(facts.worker_deaths)}"
+    return Doubt("worker_died", "fatal", text, "look at worker.w*.log in the run folder and the kernel's log (memory?), and run it again")
+
+
+def intervals(facts: Facts) -> Doubt | None:
+    """Chunks that were read together have one stamp between them."""
+    if not facts.interval_share > 0.05:
+        return None
+    text = f"{_percent(facts.interval_share)} of the chunks came several to a read: when each of them arrived is only known to an interval"
+    return Doubt("intervals", "note", text, "read ITL with care; it is the stack that sends in lumps, unless the event loop lags as well")
+
+
+def stamped_by_user(facts: Facts) -> Doubt | None:
+    """Without the kernel's stamps a late loop dates what it reads late."""
+    if facts.stamps != "user":
+        return None
+    text = "arrivals are stamped when this process reads them, not by the kernel: late by the event loop's lag"
+    return Doubt("user_stamps", "note", text, "none needed at low load; on Linux over TCP the kernel stamps")
+
+
+def clock_step(facts: Facts) -> Doubt | None:
+    """Spans of other hosts are placed by the wall clock."""
+    if not facts.clock_steps:
+        return None
+    text = (
+        f"this machine's wall clock jumped {facts.clock_steps} time{'s' if facts.clock_steps > 1 else ''} by more than 1 ms during the run"
+    )
+    return Doubt("clock_step", "warning", text, "let the clock be slewed, not stepped (chrony without makestep), and run it again")
 
 
 def generator_cpu(facts: Facts) -> Doubt | None:
     """A generator near one core queues its own events."""
     if not facts.cpu_share > 0.80:
         return None
-    text = f"the generator used {_percent(facts.cpu_share)} of a core; above 80 % it measures its own queue"
-    return Doubt("generator_cpu", "fatal" if facts.cpu_share > 0.95 else "warning", text, "lower the rate, or ask for shorter answers")
+    text = f"a worker used {_percent(facts.cpu_share)} of a core; above 80 % it measures its own queue"
+    return Doubt("generator_cpu", "fatal" if facts.cpu_share > 0.90 else "warning", text, "add a worker (--workers), or lower the rate")
 
 
 def cap_held(facts: Facts) -> Doubt | None:
@@ -173,11 +240,22 @@ def cap_held(facts: Facts) -> Doubt | None:
 def offered_load(facts: Facts) -> Doubt | None:
     """What was sent must be what was planned."""
     off = abs(facts.offered_per_s / facts.asked_per_s - 1) if facts.asked_per_s else UNKNOWN
-    if not off > 0.005 or facts.interrupted or facts.partial:
+    if not off > 0.005 or facts.sent < _FEW_REQUESTS or facts.interrupted or facts.partial:
         return None
     text = f"the load was {facts.offered_per_s:.4g}/s where the schedule has {facts.asked_per_s:.4g}/s ({_percent(off)} off)"
     remedy = "lower the rate, raise load.max_concurrency if it is set, or give the generator more CPU"
     return Doubt("offered_load", "fatal" if off > 0.05 else "warning", text, remedy)
+
+
+def offered_gaps(facts: Facts) -> Doubt | None:
+    """The right number of requests in lumps is another load: it queues differently."""
+    off = abs(facts.offered_cv - facts.asked_cv)
+    # Of a handful of gaps a single late one is a large share.
+    if not off > 0.2 or facts.sent < _ENOUGH_GAPS or facts.interrupted or facts.partial:
+        return None
+    text = f"the gaps between requests vary by {facts.offered_cv:.2f} of their mean where the schedule has {facts.asked_cv:.2f}"
+    remedy = "lower the rate, raise load.max_concurrency if it is set, or give the generator a core of its own"
+    return Doubt("offered_gaps", "fatal" if off > 0.5 else "warning", text, remedy)
 
 
 def small_sample(facts: Facts) -> Doubt | None:
@@ -363,13 +441,17 @@ def stub_bound(facts: Facts) -> Doubt | None:
 
 DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     no_success,
+    worker_died,
     failures,
     stub_bound,
     lateness,
     connection_wait,
     generator_cpu,
+    starved,
     offered_load,
+    offered_gaps,
     loop_lag,
+    clock_step,
     partial,
     interrupted,
     small_sample,
@@ -384,6 +466,8 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     conflicts,
     token_counts,
     cap_held,
+    intervals,
+    stamped_by_user,
     spans_missing,
     spans_of_others,
     stream_options,

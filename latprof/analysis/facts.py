@@ -13,6 +13,7 @@ from latprof.analysis.buffering import Buffering, comes_in_a_lump, find_bufferin
 from latprof.analysis.contributions import Contributions
 from latprof.analysis.doubts import UNKNOWN, Facts, StageFacts
 from latprof.analysis.drift import drift
+from latprof.analysis.instrument import Instrument, instrument
 from latprof.analysis.metrics import Counts, Rate, cap_wait_ns, connection_wait_ns, present, wake_lateness_ns
 from latprof.analysis.passage import client_view, passage
 from latprof.analysis.quantiles import SHOWN, Distribution, Numbers, percentile
@@ -21,6 +22,7 @@ from latprof.layers.table import Layers
 from latprof.layers.vocabulary import UNATTRIBUTED
 from latprof.observations.columns import Requests
 from latprof.observations.folder import Run
+from latprof.schedule.plan import WARMUP
 from latprof.spans.store import Spans
 from latprof.units import NS_PER_MS
 
@@ -37,12 +39,15 @@ def gather(
     rates: Rate,
     ttft: Distribution,
     ttft_ns: Numbers,
+    itl_p50_ns: float = UNKNOWN,
 ) -> Facts:
     """Collect every fact of a run. ``ttft_ns`` is in order of intended start; ``columns`` are the budget's, empty without a request."""
     meta, measured = run.meta, run.requests.select(run.requests.measured)
     ok = measured.select(measured.success)
     first = measured.select(measured.attempt == 0)  # a retry's wait is not the generator's fault
     halves = drift(ttft_ns)
+    health = measured_phase(meta).get("health", {})
+    of_run = instrument(meta, health, measured, run.chunks)
     facts = Facts(
         sent=counted.sent,
         ok=counted.ok,
@@ -57,6 +62,8 @@ def gather(
         connection_wait_p99_ns=percentile(present(connection_wait_ns(first)), 0.99),
         asked_per_s=rates.intended_per_s if is_open(meta) else UNKNOWN,
         offered_per_s=rates.achieved_per_s,
+        asked_cv=rates.intended_cv if is_open(meta) else UNKNOWN,
+        offered_cv=rates.achieved_cv,
         cap_wait_share=_cap_wait_share(measured, meta),
         refused=tuple(f"p{100 * p:g}" for p, value in zip(SHOWN, ttft.hd, strict=True) if np.isnan(value) and ttft.n),
         requests_with_layers=len(layers.rows),
@@ -67,8 +74,9 @@ def gather(
         tokens_not_from_usage=int((ok.tokens_source != "usage").sum()),
         stream_options_dropped=not meta.get("preflight", {}).get("include_usage", True),
         buffering=_buffering(run, layers, spans),
+        itl_p50_ns=itl_p50_ns,
     )
-    return dataclasses.replace(facts, **_generator(meta), **_spans(meta, ok, spans), **_layers(layers, columns), **_stub(meta))
+    return dataclasses.replace(facts, **_generator(of_run), **_spans(meta, ok, spans), **_layers(layers, columns), **_stub(meta))
 
 
 def _error_text(measured: Requests, errors: Mapping[str, int]) -> str:
@@ -80,25 +88,44 @@ def _error_text(measured: Requests, errors: Mapping[str, int]) -> str:
 
 
 def is_open(meta: Mapping[str, Any]) -> bool:
-    """Whether the load was an open loop: its schedule, not the answers, decided when to send."""
-    return meta.get("config", {}).get("load", {}).get("concurrency") is None
+    """Whether the load was an open loop throughout: its schedule, not the answers, decided when to send."""
+    load = meta.get("config", {}).get("load", {})
+    return all(part.get("concurrency") is None for part in (load, *(load.get("phases") or ())))
 
 
 def measured_phase(meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What ``run.json`` says of the measured phase; empty if the run did not get there."""
-    return next((phase for phase in meta.get("phases", ()) if phase.get("name") == "measured"), {})
+    """What ``run.json`` says of the measured phases, as of one: of their health the worst. Empty if the run did not get there."""
+    measured = [phase for phase in meta.get("phases", ()) if phase.get("name") != WARMUP]
+    if len(measured) < 2:
+        return measured[0] if measured else {}
+    figures = [phase.get("health", {}) for phase in measured]
+    worst = {
+        name: max(figure[name] for figure in figures if name in figure)
+        for name, value in figures[0].items()
+        if isinstance(value, int | float)
+    }
+    return {**measured[0], "end_ns": measured[-1]["end_ns"], "health": worst}
 
 
-def _generator(meta: Mapping[str, Any]) -> dict[str, Any]:
-    health = measured_phase(meta).get("health", {})
-    lag_ns = health.get("loop_lag_p99_ns", -1)
-    return {"loop_lag_p99_ns": lag_ns if lag_ns >= 0 else UNKNOWN, "cpu_share": health.get("cpu_share", UNKNOWN)}
+def _generator(of_run: Instrument) -> dict[str, Any]:
+    steps = of_run.figure("clock_steps")
+    return {
+        "loop_lag_p99_ns": of_run.figure("loop_lag_p99_ns"),
+        "cpu_share": of_run.figure("cpu_share"),
+        "starved_share": of_run.figure("starved_share"),
+        "clock_steps": 0 if np.isnan(steps) else int(steps),
+        "stamps": of_run.stamps,
+        "interval_share": of_run.interval_share,
+        "worker_deaths": of_run.deaths,
+        "instrument": of_run,
+    }
 
 
 def _cap_wait_share(measured: Requests, meta: Mapping[str, Any]) -> float:
     """Requests that waited for a place for more than the millisecond that is nobody's fault."""
     waits_ns = present(cap_wait_ns(measured))
-    capped = meta.get("config", {}).get("load", {}).get("max_concurrency") is not None
+    load = meta.get("config", {}).get("load", {})
+    capped = any(part.get("max_concurrency") is not None for part in (load, *(load.get("phases") or ())))
     return float((waits_ns > NS_PER_MS).mean()) if capped and len(waits_ns) else UNKNOWN
 
 

@@ -48,8 +48,11 @@ def lateness_ns(requests: Requests) -> IntArray:
 
 
 def wake_lateness_ns(requests: Requests) -> IntArray:
-    """Intended start to the moment the generator woke for it: the part of the lateness that is the generator's own fault."""
-    return elapsed_ns(requests.intended_ns, requests.ready_ns)
+    """Intended start to the moment the generator woke for it: the part of the lateness that is the generator's own fault.
+
+    A body that could only be written after the intended start (it continues an answer that came late) is waited for, not overslept.
+    """
+    return elapsed_ns(np.maximum(requests.intended_ns, requests.built_ns), requests.ready_ns)
 
 
 def connection_wait_ns(requests: Requests) -> IntArray:

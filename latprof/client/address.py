@@ -10,6 +10,7 @@ from latprof.client.redact import Redactor, secrets_in_query
 from latprof.errors import UsageError
 
 _PORTS = {"http": 80, "https": 443}
+_SCHEMES = {"ws": "http", "wss": "https"}  # a WebSocket begins as an HTTP request to the same place
 _VERSION = re.compile(r"v\d+\w*")
 _HOST = re.compile(r"[A-Za-z0-9._\-]+|[0-9A-Fa-f:.]+(%[\w.\-]+)?")
 
@@ -28,6 +29,11 @@ class Address:
     def is_tls(self) -> bool:
         """Whether the connection is encrypted."""
         return self.scheme == "https"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is on this machine, as far as its name tells."""
+        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
 
     @property
     def target(self) -> str:
@@ -85,6 +91,7 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url.strip())
     except ValueError as error:
         raise UsageError(f"{wanted}, got {_shown(url)} ({error})") from None
+    parts = parts._replace(scheme=_SCHEMES.get(parts.scheme, parts.scheme))
     if parts.scheme not in _PORTS:
         hint = "" if "://" in url or not url.strip() else f"; did you mean http://{_bare(url)}?"
         raise UsageError(f"{wanted}, got {_shown(url)}{hint}")

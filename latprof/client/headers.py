@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from latprof.client.address import Address
+from latprof.client.dialects import DIALECTS
 from latprof.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def request_headers(target: Target, address: Address, environment: Mapping[str, 
     Raises:
         UsageError: the key's environment variable is missing, or a header cannot be sent. No value is ever repeated in the text.
     """
+    dialect = DIALECTS[target.dialect]
     headers = {
         "host": address.host_header,
         "user-agent": f"latprof/{version('latprof')}",
@@ -35,9 +37,11 @@ def request_headers(target: Target, address: Address, environment: Mapping[str, 
         # A compressed stream would be stamped by the compressor's blocks.
         "accept-encoding": "identity",
         "content-type": "application/json",
+        **dict(dialect.headers),
     }
     if target.api_key_env is not None:
-        headers["authorization"] = f"Bearer {_api_key(target.api_key_env, environment)}"
+        name, before = dialect.key_header
+        headers[name] = before + _api_key(target.api_key_env, environment)
     headers.update(_checked(target.headers))
     return headers
 

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 
 from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
+from latprof.client.targets import SoleTransport
 from latprof.client.trace_ids import trace_ids
-from latprof.client.transport import HttpTransport
 from latprof.errors import RunFailedError, UsageError
 from latprof.units import MISSING_NS
 from latprof.workload.sessions import Session
@@ -25,7 +25,7 @@ class Preflight:
     attempt: Attempt
 
 
-async def preflight(transport: HttpTransport, session: Session, *, run_id: str, seed: int) -> Preflight:
+async def preflight(transport: SoleTransport, session: Session, *, run_id: str, seed: int) -> Preflight:
     """Send the first turn of ``session``, unrecorded; a second time without ``stream_options`` if it was refused.
 
     Any other failure is a finding: the run goes on, and its rows tell.
@@ -51,11 +51,11 @@ async def preflight(transport: HttpTransport, session: Session, *, run_id: str, 
     return Preflight(include_usage, usage_came, tuple(findings), attempt)
 
 
-async def _try(transport: HttpTransport, session: Session, *, include_usage: bool, run_id: str, seed: int) -> Attempt:
+async def _try(transport: SoleTransport, session: Session, *, include_usage: bool, run_id: str, seed: int) -> Attempt:
     turn = session.turns[0]
-    # Requests of a run count from 0 up; these two have numbers, and so trace ids, of their own.
+    # Requests of a run count from 0 up; these two have numbers of their own.
     request = -1 if include_usage else -2
-    trace_id, span_id = trace_ids(run_id, seed, request, 0)
+    trace_id, span_id = trace_ids(run_id, seed, session.session, 0, 0 if include_usage else 1)
     now_ns = time.monotonic_ns()
     attempt = Attempt(
         request=request,
@@ -75,7 +75,7 @@ async def _try(transport: HttpTransport, session: Session, *, include_usage: boo
     return attempt
 
 
-def _raise_if_hopeless(transport: HttpTransport, attempt: Attempt) -> None:
+def _raise_if_hopeless(transport: SoleTransport, attempt: Attempt) -> None:
     endpoint = transport.endpoint
     shown = transport.redact(str(endpoint.address))
     unconnected = attempt.error_class == ErrorClass.TIMEOUT and attempt.send_ns == MISSING_NS

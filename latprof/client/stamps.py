@@ -52,7 +52,8 @@ CHANNEL_CODES: dict[Channel, int] = {Channel.NONE: 0, Channel.CONTENT: 1, Channe
 class Attempt:
     """One request: an attempt at a turn. Filled in as it goes; written to the run folder as one row.
 
-    ``intended_ns`` when it should have gone; ``ready_ns`` when the driver woke for it; ``start_ns`` when it was let go (after a wait for the
+    ``intended_ns`` when it should have gone; ``built_ns`` when its body was ready, where it could only be written during the run (it continues a
+    real answer); ``ready_ns`` when the driver woke for it; ``start_ns`` when it was let go (after a wait for the
     concurrency cap). DNS, connect and TLS stamps are missing on a reused connection. ``send_ns`` just before the first byte was written,
     ``written_ns`` after the last. ``headers_ns`` the read that completed the response headers, ``first_byte_ns`` the first body byte,
     ``first_event_ns`` the first event of any kind, ``first_token_ns`` the first token of any channel (TTFT), ``first_answer_ns`` the first
@@ -69,6 +70,7 @@ class Attempt:
     asked_prompt_tokens: int
     asked_output_tokens: int
     intended_ns: int = MISSING_NS
+    built_ns: int = MISSING_NS
     ready_ns: int = MISSING_NS
     start_ns: int = MISSING_NS
     dns_start_ns: int = MISSING_NS
@@ -102,6 +104,8 @@ class Attempt:
     timing_headers: list[tuple[str, str]] = field(default_factory=list)  # verbatim, in order, repeated lines kept
     body_timings: str = ""  # JSON text of llama.cpp's `timings` or Cerebras' `time_info`, verbatim
     response_id: str = ""
+    worker: int = 0  # the process that sent it
+    target: str = ""  # its name, where there are several
 
     @property
     def succeeded(self) -> bool:
@@ -115,8 +119,8 @@ class ChunkLog:
 
     request: array[int] = field(default_factory=lambda: array("q"))
     at_ns: array[int] = field(default_factory=lambda: array("q"))
-    size: array[int] = field(default_factory=lambda: array("q"))  # bytes of the event as received
-    channel: array[int] = field(default_factory=lambda: array("q"))  # CHANNEL_CODES; 0 carries no token
+    size: array[int] = field(default_factory=lambda: array("i"))  # bytes of the event as received
+    channel: array[int] = field(default_factory=lambda: array("b"))  # CHANNEL_CODES; 0 carries no token
 
     def append(self, request: int, at_ns: int, size: int, channel: int) -> None:
         """Record one event that arrived with the read stamped ``at_ns``."""

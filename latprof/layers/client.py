@@ -2,6 +2,8 @@
 
 intended   ready      start                send      written                          first token
    |lateness |cap wait | build (dns connect tls) | upload |============ leg ============|
+
+A body that continues a real answer is written in the think time; what that spills past the intended start is build, before lateness.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ def client_node(requests: Requests, row: int, anchor: WallAnchor) -> HopNode:
         return anchor.to_unix(stamp) if stamp != MISSING_NS else MISSING_NS
 
     intended_ns, first_token_ns = at("intended_ns"), at("first_token_ns")
-    ready_ns = max(at("ready_ns"), intended_ns)  # a timer may wake some µs early
+    built_ns = max(at("built_ns"), intended_ns)
+    ready_ns = max(at("ready_ns"), built_ns)  # a timer may wake some µs early
     send_ns = _first_known(at("send_ns"), at("start_ns"), intended_ns)
     written_ns = min(_first_known(at("written_ns"), send_ns), first_token_ns)
     spans = (
-        ("client.retry" if int(requests.attempt[row]) else "client.lateness", intended_ns, ready_ns, 1),
+        ("client.build", intended_ns, built_ns, 1),
+        ("client.retry" if int(requests.attempt[row]) else "client.lateness", built_ns, ready_ns, 1),
         ("client.cap_wait", ready_ns, max(at("start_ns"), intended_ns), 1),
         ("client.build", max(at("start_ns"), intended_ns), send_ns, 1),
         ("net.dns", at("dns_start_ns"), at("dns_end_ns"), 2),

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
+from latprof.schedule.plan import WARMUP
 from latprof.units import MISSING_NS
 
 IntArray = npt.NDArray[np.int64]
@@ -32,12 +33,14 @@ _INT = pa.int64()
 _TEXT = pa.string()
 _PAIRS = pa.list_(pa.struct([("name", _TEXT), ("value", _TEXT)]))
 _ARROW_TYPES = {int: _INT, str: _TEXT, list[tuple[str, str]]: _PAIRS}
+_ARRAY_TYPES = {"q": pa.int64(), "i": pa.int32(), "b": pa.int8()}
 
 REQUESTS_SCHEMA = pa.schema([(name, _ARROW_TYPES[kind]) for name, kind in get_type_hints(Attempt).items()])
 """One row per `Attempt`."""
 
-CHUNKS_SCHEMA = pa.schema([(column.name, _INT) for column in dataclasses.fields(ChunkLog)])
-"""One row per entry of a `ChunkLog`."""
+_EMPTY_LOG = ChunkLog()
+CHUNKS_SCHEMA = pa.schema([(name.name, _ARRAY_TYPES[getattr(_EMPTY_LOG, name.name).typecode]) for name in dataclasses.fields(ChunkLog)])
+"""One row per entry of a `ChunkLog`, in the widths of its arrays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +60,7 @@ class Requests:
     asked_prompt_tokens: IntArray
     asked_output_tokens: IntArray
     intended_ns: IntArray
+    built_ns: IntArray
     ready_ns: IntArray
     start_ns: IntArray
     dns_start_ns: IntArray
@@ -89,6 +93,8 @@ class Requests:
     timing_headers: PairsArray
     body_timings: TextArray
     response_id: TextArray
+    worker: IntArray
+    target: TextArray
 
     def __len__(self) -> int:
         return len(self.request)
@@ -100,8 +106,8 @@ class Requests:
 
     @cached_property
     def measured(self) -> BoolArray:
-        """Rows of the measured phase, not of the warm-up."""
-        return np.asarray(self.phase == "measured", np.bool_)
+        """Rows of every phase but the warm-up."""
+        return np.asarray(self.phase != WARMUP, np.bool_)
 
     def select(self, rows: npt.NDArray[Any]) -> Self:
         """The rows that ``rows``, a mask of shape (n,) or row numbers, names."""
@@ -157,7 +163,7 @@ class Chunks:
     @classmethod
     def from_arrow(cls, table: pa.Table) -> Self:
         """From a table that has at least the columns of `CHUNKS_SCHEMA`; others are left aside."""
-        return cls(**{column.name: _NUMPY[column.type](table[column.name]) for column in CHUNKS_SCHEMA})
+        return cls(**{column.name: _ints(table[column.name]) for column in CHUNKS_SCHEMA})
 
 
 def known(stamps_ns: IntArray) -> BoolArray:
@@ -241,14 +247,18 @@ _ARROW: dict[pa.DataType, Callable[[Any], pa.Array]] = {_INT: _int_array, _TEXT:
 
 
 def _to_arrow(columns: Requests | Chunks, schema: pa.Schema) -> pa.Table:
-    return pa.table([_ARROW[column.type](getattr(columns, column.name)) for column in schema], schema=schema)
+    def array_of(column: pa.Field) -> pa.Array:
+        make: Callable[[Any], pa.Array] = _ARROW.get(column.type, _int_array)
+        return make(getattr(columns, column.name)).cast(column.type)
+
+    return pa.table([array_of(column) for column in schema], schema=schema)
 
 
 # --- Arrow -> numpy -----------------------------------------------------------------------------------------------------------------------
 
 
 def _ints(column: pa.ChunkedArray) -> IntArray:
-    return np.asarray(column.fill_null(MISSING_NS).to_numpy(), np.int64)
+    return np.asarray(column.cast(_INT).fill_null(MISSING_NS).to_numpy(), np.int64)
 
 
 def _texts(column: pa.ChunkedArray) -> TextArray:

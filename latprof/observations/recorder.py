@@ -1,8 +1,8 @@
 """Writes observations while the run goes: the event loop hands attempts over, a thread of its own puts them on disk.
 
-    event loop   begin -> in flight -> end -> finished        ChunkLog.append
-    thread                   |                   |                  |          every half second
-                  requests.inflight.arrows  requests.arrows   chunks.arrows
+    event loop   begin -> in flight -> end -> finished           ChunkLog.append
+    thread                   |                     |                  |          every half second
+                  requests.w0.inflight.arrows  requests.w0.arrows   chunks.w0.arrows
 
 A process killed at any instant loses what came since the last of these writes and nothing else: what ``write`` has handed to the kernel
 outlives the process. (``fsync`` would help against a power cut only, and can stall for as long as the disk likes.)
@@ -22,7 +22,7 @@ import pyarrow as pa
 from latprof.client.stamps import Attempt, ChunkLog
 from latprof.errors import UsageError
 from latprof.observations.columns import CHUNKS_SCHEMA, REQUESTS_SCHEMA, batch_of
-from latprof.observations.streams import CHUNKS_STREAM, IN_FLIGHT_STREAM, REQUESTS_STREAM, draft_of
+from latprof.observations.names import draft_of, stream_name
 
 _Column = TypeVar("_Column", list[Attempt], "array[int]")
 
@@ -31,7 +31,7 @@ _PAUSE_S = 10e-6
 
 
 class Recorder:
-    """Records one run into ``folder``; a context manager, which ends with `close`.
+    """Records what ``worker`` of a run does into ``folder``; a context manager, which ends with `close`.
 
     The files are written at least every ``flush_every_s``: half of the second that a kill may cost, the other half is for a slow disk.
 
@@ -39,15 +39,16 @@ class Recorder:
         UsageError: the files cannot be created.
     """
 
-    def __init__(self, folder: Path, chunks: ChunkLog, flush_every_s: float = 0.5) -> None:
+    def __init__(self, folder: Path, chunks: ChunkLog, flush_every_s: float = 0.5, *, worker: int = 0) -> None:
         self._folder = folder
+        self._in_flight_path = folder / stream_name("requests.inflight", worker)
         self._chunks = chunks
         self._flush_every_s = flush_every_s
         self._in_flight: dict[int, Attempt] = {}
         self._finished: list[Attempt] = []
         self._failure: Exception | None = None
-        self._request_file = _open(folder / REQUESTS_STREAM, REQUESTS_SCHEMA)
-        self._chunk_file = _open(folder / CHUNKS_STREAM, CHUNKS_SCHEMA)
+        self._request_file = _open(folder / stream_name("requests", worker), REQUESTS_SCHEMA)
+        self._chunk_file = _open(folder / stream_name("chunks", worker), CHUNKS_SCHEMA)
         # pyarrow looks things up at its first conversion: 12 ms with the interpreter lock held, which must not fall into the run.
         batch_of([Attempt(0, 0, 0, 0, "", "", "", 0, 0)])
         self._closing = threading.Event()
@@ -119,7 +120,7 @@ class Recorder:
         if finished:
             self._request_file.write(batch_of(finished, _pause))
         if in_flight:
-            _replace(self._folder / IN_FLIGHT_STREAM, batch_of(in_flight, _pause))
+            _replace(self._in_flight_path, batch_of(in_flight, _pause))
 
     def _finish(self) -> None:
         self._request_file.close()
@@ -166,7 +167,8 @@ def _taken_chunks(log: ChunkLog) -> pa.RecordBatch:
     """
     columns: dict[str, array[int]] = {name: getattr(log, name) for name in CHUNKS_SCHEMA.names}
     count = min(map(len, columns.values()))
-    return pa.RecordBatch.from_arrays([_int64(_taken(column, count)) for column in columns.values()], schema=CHUNKS_SCHEMA)
+    taken = [_same_memory(_taken(columns[column.name], count), column.type) for column in CHUNKS_SCHEMA]
+    return pa.RecordBatch.from_arrays(taken, schema=CHUNKS_SCHEMA)
 
 
 def _taken(column: _Column, count: int) -> _Column:
@@ -176,9 +178,9 @@ def _taken(column: _Column, count: int) -> _Column:
     return head
 
 
-def _int64(column: array[int]) -> Any:
-    """The same memory as an Arrow array."""
-    return pa.Array.from_buffers(pa.int64(), len(column), [None, pa.py_buffer(column)])
+def _same_memory(column: array[int], kind: pa.DataType) -> Any:
+    """A column as an Arrow array, nothing copied."""
+    return pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(column)])
 
 
 def _pause() -> None:

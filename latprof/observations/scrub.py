@@ -14,12 +14,18 @@ _shapes = Redactor()
 def scrub(config: Mapping[str, Any]) -> dict[str, Any]:
     """``config`` (as `Config.model_dump(mode="json", by_alias=True)` gives it) without secrets; scrubbing twice changes nothing more.
 
-    In ``target``: every header value goes, its name stays; of the URL the userinfo and the values of secret query keys go; in ``extra_body``
+    In ``target`` and ``targets``: every header value goes, its name stays; of the URL the userinfo and the values of secret query keys go; in ``extra_body``
     texts under a key that sounds like a secret go (numbers stay: ``max_tokens`` is none); any other text loses what has the shape of a key.
     """
-    target = config.get("target")
-    if not isinstance(target, Mapping):
-        return dict(config)
+    scrubbed = dict(config)
+    if isinstance(target := config.get("target"), Mapping):
+        scrubbed["target"] = _scrub_target(target)
+    if isinstance(targets := config.get("targets"), list | tuple):
+        scrubbed["targets"] = [_scrub_target(target) if isinstance(target, Mapping) else target for target in targets]
+    return scrubbed
+
+
+def _scrub_target(target: Mapping[str, Any]) -> dict[str, Any]:
     scrubbed = {key: _by_shape(value) for key, value in target.items()}
     if isinstance(headers := target.get("headers"), Mapping):
         scrubbed["headers"] = dict.fromkeys(headers, REDACTED)
@@ -27,7 +33,7 @@ def scrub(config: Mapping[str, Any]) -> dict[str, Any]:
         scrubbed["url"] = scrub_url(url)
     if "extra_body" in target:
         scrubbed["extra_body"] = _by_key(target["extra_body"])
-    return {**config, "target": scrubbed}
+    return scrubbed
 
 
 def scrub_url(url: str) -> str:

@@ -1,8 +1,10 @@
 """Observations on disk: Arrow streams while the run goes, Parquet afterwards, and the way from one to the other.
 
-    requests.arrows            finished attempts, batch after batch           \
-    requests.inflight.arrows   attempts not finished, replaced each time      /  -> requests.parquet
-    chunks.arrows              chunks, batch after batch                         -> chunks.parquet
+    requests.w*.arrows            finished attempts, batch after batch           \
+    requests.w*.inflight.arrows   attempts not finished, replaced each time      /  -> requests.parquet
+    chunks.w*.arrows              chunks, batch after batch                         -> chunks.parquet
+
+The streams of several workers become one table each: requests by number, chunks in order of arrival.
 
 A Parquet file gets its name only when it is whole, and the streams go only after both are there: at every instant one of the two can be
 read, and where both exist they say the same.
@@ -11,7 +13,7 @@ read, and where both exist they say the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +25,10 @@ import pyarrow.parquet as pq
 from latprof.client.stamps import ErrorClass
 from latprof.errors import ConfigError, UsageError
 from latprof.observations.columns import CHUNKS_SCHEMA, REQUESTS_SCHEMA
+from latprof.observations.names import CHUNKS_PARQUET, REQUESTS_PARQUET, Kind, draft_of, streams_of
 from latprof.units import MISSING_NS
 
-REQUESTS_STREAM = "requests.arrows"
-IN_FLIGHT_STREAM = "requests.inflight.arrows"
-CHUNKS_STREAM = "chunks.arrows"
-REQUESTS_PARQUET = "requests.parquet"
-CHUNKS_PARQUET = "chunks.parquet"
-
-# 32 MB of chunks in memory while they are compacted, and enough rows for the encodings to pay.
+# 21 MB of chunks in memory while they are compacted, and enough rows for the encodings to pay.
 _ROWS_PER_GROUP = 1 << 20
 # What a stream that was closed ends with: a message of length 0.
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -56,9 +53,10 @@ def read_requests(folder: Path) -> Stored:
     if (folder / REQUESTS_PARQUET).exists():
         return _read_parquet(folder / REQUESTS_PARQUET, REQUESTS_SCHEMA)
     # The snapshots first, so that a final row, where there is one, is the last of its attempt.
-    parts = [batch for name in (IN_FLIGHT_STREAM, REQUESTS_STREAM) for batch in batches(folder / name, REQUESTS_SCHEMA)]
+    kinds: tuple[Kind, ...] = ("requests.inflight", "requests")
+    parts = [batch for kind in kinds for path in streams_of(folder, kind) for batch in batches(path, REQUESTS_SCHEMA)]
     table = _last_of_each(pa.Table.from_batches(parts, REQUESTS_SCHEMA))
-    return Stored(_unfinished_named(table), is_whole(folder / REQUESTS_STREAM))
+    return Stored(_unfinished_named(table), _are_whole(folder, "requests"))
 
 
 def read_chunks(folder: Path) -> Stored:
@@ -69,8 +67,7 @@ def read_chunks(folder: Path) -> Stored:
     """
     if (folder / CHUNKS_PARQUET).exists():
         return _read_parquet(folder / CHUNKS_PARQUET, CHUNKS_SCHEMA)
-    path = folder / CHUNKS_STREAM
-    return Stored(pa.Table.from_batches(batches(path, CHUNKS_SCHEMA), CHUNKS_SCHEMA), is_whole(path))
+    return Stored(pa.Table.from_batches(_chunk_batches(folder), CHUNKS_SCHEMA), _are_whole(folder, "chunks"))
 
 
 def batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -105,19 +102,24 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-def draft_of(path: Path) -> Path:
-    """Where a file is written before it takes its name; a kill can leave it behind, and nobody reads it."""
-    return path.with_name(f"{path.name}.draft")
-
-
 def has_requests(folder: Path) -> bool:
     """Whether there is anything that `read_requests` could read."""
-    return any((folder / name).exists() for name in (REQUESTS_PARQUET, REQUESTS_STREAM))
+    return (folder / REQUESTS_PARQUET).exists() or bool(streams_of(folder, "requests"))
 
 
 def has_chunks(folder: Path) -> bool:
     """Whether there is anything that `read_chunks` could read."""
-    return any((folder / name).exists() for name in (CHUNKS_PARQUET, CHUNKS_STREAM))
+    return (folder / CHUNKS_PARQUET).exists() or bool(streams_of(folder, "chunks"))
+
+
+def answered_traces(folder: Path) -> list[str]:
+    """The trace ids of the attempts that succeeded, as far as they were written; other columns are not decoded."""
+    told: list[str] = []
+    for path in streams_of(folder, "requests"):
+        for batch in batches(path, REQUESTS_SCHEMA):
+            rows = pc.and_(pc.equal(batch["error_class"], ErrorClass.NONE.value), pc.is_valid(batch["end_ns"]))
+            told += batch["trace_id"].filter(rows).to_pylist()
+    return told
 
 
 def compact(folder: Path) -> None:
@@ -129,15 +131,15 @@ def compact(folder: Path) -> None:
         UsageError: the folder cannot be written.
     """
     try:
-        if (folder / REQUESTS_STREAM).exists() and not (folder / REQUESTS_PARQUET).exists():
+        if streams_of(folder, "requests") and not (folder / REQUESTS_PARQUET).exists():
             stored = read_requests(folder)
             _write_parquet(folder / REQUESTS_PARQUET, REQUESTS_SCHEMA, iter([stored.table]), whole=stored.whole)
-        path = folder / CHUNKS_STREAM
-        if path.exists() and not (folder / CHUNKS_PARQUET).exists():
-            _write_parquet(folder / CHUNKS_PARQUET, CHUNKS_SCHEMA, _row_groups(path), whole=is_whole(path))
-        for name in (IN_FLIGHT_STREAM, REQUESTS_STREAM, CHUNKS_STREAM):
-            (folder / name).unlink(missing_ok=True)
-            draft_of(folder / name).unlink(missing_ok=True)
+        if streams_of(folder, "chunks") and not (folder / CHUNKS_PARQUET).exists():
+            _write_parquet(folder / CHUNKS_PARQUET, CHUNKS_SCHEMA, _row_groups(folder), whole=_are_whole(folder, "chunks"))
+        kinds: tuple[Kind, ...] = ("requests.inflight", "requests", "chunks")
+        drafts = folder.glob("requests.*inflight.arrows.draft")
+        for path in [*drafts, *(path for kind in kinds for path in streams_of(folder, kind))]:
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(
             f"{folder}: cannot be compacted ({error.strerror or error}); nothing is lost: free some space and run latprof report {folder}"
@@ -173,10 +175,52 @@ def _damaged(path: Path, error: Exception) -> ConfigError:
     )
 
 
-def _row_groups(path: Path) -> Iterator[pa.Table]:
-    """The chunk stream in tables of about `_ROWS_PER_GROUP` rows: a batch of half a second alone is too short to encode well."""
+def _are_whole(folder: Path, kind: Kind) -> bool:
+    paths = streams_of(folder, kind)
+    return bool(paths) and all(is_whole(path) for path in paths)
+
+
+def _chunk_batches(folder: Path) -> Iterator[pa.RecordBatch]:
+    """The chunks of all workers in order of arrival; in memory are a few batches of each at most."""
+    return merged([batches(path, CHUNKS_SCHEMA) for path in streams_of(folder, "chunks")])
+
+
+def merged(streams: Sequence[Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+    """Streams of chunks as one, by ``at_ns``; rows of one stream with the same stamp stay in their order.
+
+    A worker logs what it reads, and reads one socket after the other: its stream is in order but for the few rows of one turn of its loop, and
+    these are put right as far as they lie in one batch. Rows of one request are always in order. One stream alone comes as it is.
+    """
+    if len(streams) == 1:
+        yield from streams[0]
+        return
+    heads = {number: batch for number, stream in enumerate(streams) if (batch := _next_with_rows(stream)) is not None}
+    while heads:
+        # Up to the earliest of the last stamps every stream has shown what it has.
+        until_ns = min(pc.max(batch["at_ns"]).as_py() for batch in heads.values())
+        due = []
+        for number, batch in list(heads.items()):
+            is_due = pc.less_equal(batch["at_ns"], until_ns)
+            due.append(batch.filter(is_due))
+            left = batch.filter(pc.invert(is_due))
+            following = left if left.num_rows else _next_with_rows(streams[number])
+            if following is None:
+                del heads[number]
+            else:
+                heads[number] = following
+        table = pa.Table.from_batches(due).combine_chunks()
+        order = np.argsort(table["at_ns"].to_numpy(), kind="stable")
+        yield from table.take(order).to_batches()
+
+
+def _next_with_rows(stream: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+    return next((batch for batch in stream if batch.num_rows), None)
+
+
+def _row_groups(folder: Path) -> Iterator[pa.Table]:
+    """The chunks in tables of about `_ROWS_PER_GROUP` rows: a batch of half a second alone is too short to encode well."""
     held: list[pa.RecordBatch] = []
-    for batch in batches(path, CHUNKS_SCHEMA):
+    for batch in _chunk_batches(folder):
         held.append(batch)
         if sum(part.num_rows for part in held) >= _ROWS_PER_GROUP:
             yield pa.Table.from_batches(held)
@@ -186,7 +230,8 @@ def _row_groups(path: Path) -> Iterator[pa.Table]:
 
 
 def _write_parquet(path: Path, schema: pa.Schema, tables: Iterator[pa.Table], *, whole: bool) -> None:
-    ints = [column.name for column in schema if column.type == pa.int64()]
+    # (Not for int8, for which Parquet's own encodings are as short.)
+    ints = [column.name for column in schema if column.type in (pa.int64(), pa.int32())]
     draft = draft_of(path)
     with pq.ParquetWriter(
         draft,

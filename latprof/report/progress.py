@@ -72,7 +72,7 @@ def line(phase: Phase, counters: Counters, elapsed_ns: int, recent: Sequence[See
     elapsed_s = elapsed_ns / NS_PER_S
     planned_s = _planned_ns(phase) / NS_PER_S
     length = f"{elapsed_s:.0f}/{planned_s:.0f} s" if planned_s else f"{elapsed_s:.0f} s"
-    of = f"/{phase.planned_sessions}" if phase.planned_sessions is not None else ""
+    of = f"/{phase.planned_requests}" if phase.planned_requests is not None else ""
     first, last = recent[0], recent[-1]
     over_s = (last.at_ns - first.at_ns) / NS_PER_S
     rate = f"{(last.sent - first.sent) / over_s:.1f}/s" if over_s > 0 else "-/s"
@@ -88,6 +88,6 @@ def _planned_ns(phase: Phase) -> int:
     """How long the schedule is; 0 where the answers decide."""
     if phase.duration_ns is not None:
         return phase.duration_ns
-    if phase.planned_sessions and phase.loop == "open":
+    if phase.planned_requests and phase.loop == "open":
         return phase.planned[-1].offset_ns or 0
     return 0

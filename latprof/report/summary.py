@@ -46,8 +46,36 @@ def summary(report: Report) -> dict[str, Any]:
             "cpu_share": _number(report.facts.cpu_share),
             "p99_loop_lag_ms": _ms(report.facts.loop_lag_p99_ns),
             "p99_wake_lateness_ms": _ms(report.facts.lateness_p99_ns),
+            **_instrument(report),
         },
         "host": dict(report.host),
+    }
+
+
+def _instrument(report: Report) -> dict[str, Any]:
+    of_run = report.facts.instrument
+    if of_run is None:
+        return {}
+
+    def count(name: str) -> int | None:
+        value = of_run.figure(name)
+        return int(value) if math.isfinite(value) else None
+
+    return {
+        "workers": of_run.workers,
+        "workers_died": len(of_run.deaths),
+        "stamps": of_run.stamps,
+        "user_stamp_share": _number(of_run.user_stamp_share),
+        "interval_share": _number(of_run.interval_share),
+        "starved_share": _number(of_run.figure("starved_share")),
+        "max_loop_lag_ms": _ms(of_run.figure("loop_lag_max_ns")),
+        "stalls": count("stalls"),
+        "involuntary_switches": count("involuntary_switches"),
+        "gc_pauses": count("gc_pauses"),
+        "max_gc_pause_ms": _ms(of_run.figure("gc_pause_max_ns")),
+        "max_receive_queue_bytes": count("receive_queue_max_bytes"),
+        "waiting_sockets_share": _number(of_run.figure("waiting_sockets_share")),
+        "clock_steps": count("clock_steps"),
     }
 
 

@@ -249,7 +249,7 @@ def _lines(report: Report) -> Iterator[tuple[str, str]]:
             "tokens",
             f"{_figure(rate.output_tokens_per_s)}/s out, {_figure(report.tokens_per_chunk)} per chunk, counted by {source}",
         )
-    yield "generator", _generator(report)
+    yield "instrument", _instrument(report)
     if report.host:
         yield "host", _host(report)
     where = f"{report.url}, " if report.url else ""
@@ -257,13 +257,20 @@ def _lines(report: Report) -> Iterator[tuple[str, str]]:
     yield "written", f"{report.folder}  (latprof report {report.folder} prints this again)"
 
 
-def _generator(report: Report) -> str:
-    facts = report.facts
-    parts = [f"{100 * facts.cpu_share:.0f} % of a core"] if not math.isnan(facts.cpu_share) else []
+def _instrument(report: Report) -> str:
+    """The error of the instrument itself, beside what it measured."""
+    facts, of_run = report.facts, report.facts.instrument
+    parts = []
+    if of_run is not None:
+        parts += [f"{of_run.stamps} stamps"] if of_run.stamps != "unknown" else []
+        parts.append(_number(of_run.workers, "worker"))
+    parts += [f"{100 * facts.cpu_share:.0f} % of a core"] if not math.isnan(facts.cpu_share) else []
     if not math.isnan(facts.loop_lag_p99_ns):
         parts.append(f"event loop {_ms(facts.loop_lag_p99_ns)} ms late at p99")
     if not math.isnan(facts.lateness_p99_ns):
         parts.append(f"requests {_ms(facts.lateness_p99_ns)} ms late at p99")
+    if not math.isnan(facts.interval_share):
+        parts.append(f"{100 * facts.interval_share:.2g} % of the chunks are intervals")
     return ", ".join(parts) or "nothing recorded"
 
 

@@ -17,6 +17,7 @@ from latprof.analysis.quantiles import Distribution, distribution
 from latprof.layers.table import Layers
 from latprof.observations.columns import known
 from latprof.observations.folder import Run
+from latprof.schedule.plan import WARMUP
 from latprof.spans.store import Spans
 from latprof.units import MISSING_NS
 
@@ -104,13 +105,13 @@ def build(run: Run, layers: Layers, spans: Spans) -> Report:
     meta = run.meta
     measured = run.requests.select(run.requests.measured)
     ok = measured.select(measured.success)
-    planned = meta.get("planned", {}).get("measured")
-    counted = counts(run.requests, MISSING_NS if planned is None else int(planned))
+    planned = [number for phase, number in meta.get("planned", {}).items() if phase != WARMUP]
+    counted = counts(run.requests, sum(planned) if planned and None not in planned else MISSING_NS)
     rates = rate(measured)
     sampled = samples(run.requests, run.chunks)
     metrics = {metric: distribution(values) for metric, values in sampled.items()}
     shown = columns(layers, run.requests.intended_ns[layers.rows]) if len(layers.rows) else ()
-    facts = gather(run, layers, spans, shown, counted, rates, metrics["ttft"], sampled["ttft"])
+    facts = gather(run, layers, spans, shown, counted, rates, metrics["ttft"], sampled["ttft"], metrics["itl"].percentiles[0])
     objectives = meta.get("config", {}).get("goodput") or {}
     has_tokens = known(ok.output_tokens) & (ok.token_chunks > 0)
     token_chunks = int(ok.token_chunks[has_tokens].sum())
@@ -122,7 +123,7 @@ def build(run: Run, layers: Layers, spans: Spans) -> Report:
         seed=int(meta.get("seed", 0)),
         url=str(target.get("url", "")),
         is_stub=bool(target.get("is_stub", False)),
-        model=str(meta.get("config", {}).get("target", {}).get("model", "")),
+        model=str(target.get("model") or meta.get("config", {}).get("target", {}).get("model", "")),
         arrival_model=str(meta.get("arrival_model", "unknown")),
         counts=counted,
         rate=rates,

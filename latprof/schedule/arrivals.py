@@ -21,6 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 
 # Gaps are drawn in blocks of this many until the duration is full.
 _BLOCK = 4096
+_CENTURY_NS = 100 * 366 * 86_400 * NS_PER_S
 _UNBOUNDED = "an arrival process needs a count or a duration"
 
 
@@ -96,7 +97,8 @@ def _offsets_ns(gaps: Callable[[int], FloatArray], rate_per_s: float, count: int
 
 
 def _to_ns(starts: FloatArray, rate_per_s: float) -> IntArray:
-    return np.rint(starts / rate_per_s * NS_PER_S).astype(np.int64)
+    # Beyond a century no start matters; beyond three, an int64 of ns could not hold it.
+    return np.rint(np.minimum(starts / rate_per_s * NS_PER_S, _CENTURY_NS)).astype(np.int64)
 
 
 def _before(offsets_ns: IntArray, duration_ns: int | None) -> IntArray:

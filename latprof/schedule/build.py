@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from latprof.config import Config, Load
 from latprof.errors import ConfigError
 from latprof.schedule.arrivals import ARRIVALS, arrival_rng
-from latprof.schedule.plan import WARMUP_SESSION_BASE, OnDemand, Phase, PhaseName, Plan, Planned
+from latprof.schedule.phases import plan_phases
+from latprof.schedule.plan import WARMUP_SESSION_BASE, OnDemand, Phase, Plan, Planned
 from latprof.schedule.resolve import resolve_load
 from latprof.units import NS_PER_S
 from latprof.workload.load import load_workload
@@ -42,6 +43,8 @@ def build_plan(settings: Config) -> Plan:
     """
     load = resolve_load(settings)
     workload = load_workload(settings.workload, load.seed)
+    if load.phases is not None:
+        return plan_phases(load, load.phases, workload)
     warmup = _warmup(load, workload, load.max_requests)
     used = 0 if warmup is None else len(warmup.planned)
     limit = None if load.max_requests is None else load.max_requests - used
@@ -76,7 +79,7 @@ def _least(*bounds: int | None) -> int | None:
 # --- open loop ----------------------------------------------------------------------------------------------------------------------------
 
 
-def _open(load: Load, name: PhaseName, workload: Workload, starts: _Starts, limit: int | None) -> Phase | None:
+def _open(load: Load, name: str, workload: Workload, starts: _Starts, limit: int | None) -> Phase | None:
     first = _first_session(name)
     planned = tuple(Planned(workload.session(first + i), offset_ns) for i, offset_ns in enumerate(starts.offsets_ns[:limit]))
     if not planned:
@@ -107,7 +110,7 @@ def _warmup_starts(load: Load, workload: Workload, count: int | None, duration_n
     return _arriving(load, "warmup", "poisson", slowed_per_s, count, duration_ns)
 
 
-def _arriving(load: Load, name: PhaseName, arrival: str, rate_per_s: float, count: int | None, duration_ns: int | None) -> _Starts:
+def _arriving(load: Load, name: str, arrival: str, rate_per_s: float, count: int | None, duration_ns: int | None) -> _Starts:
     rng = arrival_rng(load.seed, name)
     offsets_ns = ARRIVALS[arrival](rate_per_s, rng, count=count, duration_ns=duration_ns, burstiness=load.burstiness)
     return _Starts(offsets_ns.tolist(), arrival, rate_per_s, duration_ns)
@@ -121,7 +124,7 @@ def _mean_rate_per_s(offsets_ns: Sequence[int]) -> float | None:
 # --- closed loop --------------------------------------------------------------------------------------------------------------------------
 
 
-def _closed(load: Load, name: PhaseName, workload: Workload, limit: int | None, duration_ns: int | None) -> Phase | None:
+def _closed(load: Load, name: str, workload: Workload, limit: int | None, duration_ns: int | None) -> Phase | None:
     """At most ``limit`` sessions: made beforehand when their number is what ends the phase, on demand when time may end it first."""
     if limit == 0 or duration_ns == 0:
         return None
@@ -134,7 +137,7 @@ def _closed(load: Load, name: PhaseName, workload: Workload, limit: int | None, 
 # --- both ---------------------------------------------------------------------------------------------------------------------------------
 
 
-def _first_session(name: PhaseName) -> int:
+def _first_session(name: str) -> int:
     return WARMUP_SESSION_BASE if name == "warmup" else 0
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, overload
 
 from latprof.workload.sessions import Session
 
-PhaseName = Literal["warmup", "measured"]
+WARMUP = "warmup"
+"""The one name that says a phase does not count."""
 
 WARMUP_SESSION_BASE = 1 << 30
 PREFLIGHT_SESSION = (1 << 31) - 1
@@ -17,10 +19,14 @@ PREFLIGHT_SESSION = (1 << 31) - 1
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One session and when it should start: ns from the start of its phase; None in a closed loop, where a free place decides."""
+    """One session and when it should start: ns from the start of its phase; None in a closed loop, where a free place decides.
+
+    ``phase`` is what its rows are called where it is not the name of the whole.
+    """
 
     session: Session
     offset_ns: int | None
+    phase: str = ""
 
 
 class OnDemand(Sequence[Planned]):
@@ -50,31 +56,48 @@ class OnDemand(Sequence[Planned]):
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A phase as it was asked for, where several are driven in one go: when it begins and how long it lasts, and its law in words."""
+
+    name: str
+    start_ns: int
+    length_ns: int
+    arrival: str
+    rate: str
+
+
+@dataclass(frozen=True)
 class Phase:
-    """A stretch of the schedule with one arrival process.
+    """A stretch of the schedule that is driven in one go: with one arrival process, or with one after the other (``parts``).
 
     Open loop: every ``Planned`` has an offset, ascending; ``max_concurrency`` (or None) holds sends back, and that wait is counted.
     Closed loop: ``concurrency`` places take the next session as soon as they are free, until ``duration_ns`` (or None) is over; where the
     duration alone ends it, ``planned`` is `OnDemand`.
     """
 
-    name: PhaseName
+    name: str
     planned: Sequence[Planned]
     arrival: str
     rate_per_s: float | None = None
     concurrency: int | None = None
     max_concurrency: int | None = None
     duration_ns: int | None = None
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether its requests count."""
+        return self.name != WARMUP
 
     @property
     def loop(self) -> Literal["open", "closed"]:
         """The load model; it is printed beside every answer."""
         return "closed" if self.concurrency is not None else "open"
 
-    @property
-    def planned_sessions(self) -> int | None:
-        """How many sessions will go; None where only the time it takes to answer them decides."""
-        return None if isinstance(self.planned, OnDemand) else len(self.planned)
+    @cached_property
+    def planned_requests(self) -> int | None:
+        """How many turns will go if none fails; None where only the time it takes to answer them decides."""
+        return None if isinstance(self.planned, OnDemand) else sum(len(planned.session.turns) for planned in self.planned)
 
 
 @dataclass(frozen=True, slots=True)

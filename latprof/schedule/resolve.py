@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from latprof import config
-from latprof.config import Config, Load
+from latprof.config import Config, Load, LoadPhase
 from latprof.errors import ConfigError
 from latprof.units import NS_PER_S
 
@@ -29,14 +30,44 @@ def resolve_load(settings: Config) -> Load:
         ConfigError: keys that exclude each other, naming both.
     """
     load = settings.load
+    if load.phases is not None:
+        return _phased(settings, load.phases)
     if load.duration_ns is not None and load.duration_ns <= 0:
         raise ConfigError("load.duration must be above 0, got 0; leave it out to end the run by load.num_requests")
-    if settings.workload.trace is not None:
+    if settings.workload.trace is not None and settings.workload.trace_times:
         return _traced(settings)
     _refuse_trace_keys(settings)
     resolved = _open(settings) if load.concurrency is None else _closed(settings, load.concurrency)
     _refuse_too_many(resolved)
     return resolved
+
+
+def _phased(settings: Config, phases: Sequence[LoadPhase]) -> Load:
+    """The phases say when; of the other keys those hold that end the run early, and the law of the gaps."""
+    load = settings.load
+    given = {
+        "load.rate_per_s": load.rate_per_s is not None,
+        "load.concurrency": load.concurrency is not None,
+        "load.max_concurrency": load.max_concurrency is not None,
+        "load.duration": load.duration_ns is not None,
+        "load.warmup_requests": load.warmup_requests != 0,
+        "load.warmup": "warmup_ns" in load.model_fields_set and load.warmup_ns != 0,
+        "load.arrival trace": load.arrival == "trace",
+        "workload.trace": settings.workload.trace is not None and settings.workload.trace_times,
+    }
+    for key, is_given in given.items():
+        if is_given:
+            raise ConfigError(
+                f"{key} and load.phases exclude each other: say it in the phases (a warm-up is a phase named warmup), or drop them"
+            )
+    for phase in phases:
+        if phase.num_requests is not None and phase.num_requests > _MOST_REQUESTS:
+            raise ConfigError(_too_many(phase.num_requests))
+        rates = (phase.rate_per_s or 0, *(phase.ramp_per_s or ()), *(phase.steps_per_s or ()))
+        asked = max(rates) * (phase.duration_ns or 0) / NS_PER_S
+        if asked > _MOST_REQUESTS and phase.num_requests is None:
+            raise ConfigError(_too_many(asked))
+    return load
 
 
 def _traced(settings: Config) -> Load:
@@ -64,7 +95,11 @@ def _traced(settings: Config) -> Load:
 
 def _refuse_trace_keys(settings: Config) -> None:
     if settings.load.arrival == "trace":
+        if settings.workload.trace is not None:
+            raise ConfigError("load.arrival trace and workload.trace_times false exclude each other: who says when? drop one of them")
         raise ConfigError("load.arrival trace needs workload.trace, got none; name a file there, or take poisson, constant or gamma")
+    if settings.workload.trace is not None:
+        return
     for key, given in (
         ("trace_window", settings.workload.trace_window_ns is not None),
         ("time_scale", settings.workload.time_scale != 1),
@@ -119,7 +154,11 @@ def _refuse_too_many(load: Load) -> None:
     by_time = math.inf if load.duration_ns is None or load.rate_per_s is None else load.rate_per_s * load.duration_ns / NS_PER_S
     asked = min(by_count, by_time)
     if _MOST_REQUESTS < asked < math.inf:
-        raise ConfigError(
-            f"load asks for {asked:.3g} requests, more than the {_MOST_REQUESTS:,} that can be planned ahead; lower load.num_requests,"
-            " load.rate_per_s or load.duration"
-        )
+        raise ConfigError(_too_many(asked))
+
+
+def _too_many(asked: float) -> str:
+    return (
+        f"load asks for {asked:.3g} requests, more than the {_MOST_REQUESTS:,} that can be planned ahead; lower load.num_requests,"
+        " load.rate_per_s or load.duration"
+    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from latprof.schedule.plan import OnDemand, Phase, PhaseName, Plan
+from latprof.schedule.plan import OnDemand, Phase, Plan, Planned
 from latprof.units import NS_PER_S
-from latprof.workload.sessions import Turn
+from latprof.workload.sessions import sent_tokens
 
 # Sessions made on demand are looked at, not counted: this many of them.
 _LOOKED_AT = 100
@@ -19,7 +20,7 @@ class PhaseSize:
     ``duration_ns`` is how long it may last, or how long its starts take; 0 where neither is known.
     """
 
-    name: PhaseName
+    name: str
     requests: int | None
     at_most: int | None
     concurrency: int | None
@@ -60,13 +61,14 @@ def plan_size(plan: Plan) -> PlanSize:
     phases = tuple(_phase_size(phase) for phase in plan.phases)
     counts = [phase.requests for phase in phases if phase.requests is not None]
     is_counted = len(counts) == len(phases)
-    turns = [turn for phase in plan.phases for turn in _turns(phase)]
-    share = 1 if is_counted else len(turns)
+    sessions = [planned.session for phase in plan.phases for planned in _looked_at(phase)]
+    sent = [tokens for session in sessions for tokens in sent_tokens(session).values()]
+    share = 1 if is_counted else len(sent)
     return PlanSize(
         phases,
         sum(counts) if is_counted else None,
-        round(sum(turn.prompt_tokens for turn in turns) / share),
-        round(sum(turn.output_tokens for turn in turns) / share),
+        round(sum(sent) / share),
+        round(sum(turn.output_tokens for session in sessions for turn in session.turns) / share),
     )
 
 
@@ -74,9 +76,9 @@ def _phase_size(phase: Phase) -> PhaseSize:
     if isinstance(phase.planned, OnDemand):
         return PhaseSize(phase.name, None, phase.planned.limit, phase.concurrency, phase.duration_ns or 0)
     lasting_ns = phase.duration_ns if phase.duration_ns is not None else phase.planned[-1].offset_ns or 0
-    return PhaseSize(phase.name, len(_turns(phase)), None, phase.concurrency, lasting_ns)
+    requests = sum(len(planned.session.turns) for planned in _looked_at(phase))
+    return PhaseSize(phase.name, requests, None, phase.concurrency, lasting_ns)
 
 
-def _turns(phase: Phase) -> list[Turn]:
-    planned = phase.planned[:_LOOKED_AT] if isinstance(phase.planned, OnDemand) else phase.planned
-    return [turn for one in planned for turn in one.session.turns]
+def _looked_at(phase: Phase) -> Sequence[Planned]:
+    return phase.planned[:_LOOKED_AT] if isinstance(phase.planned, OnDemand) else phase.planned

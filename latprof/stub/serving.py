@@ -19,19 +19,19 @@ Routes = Mapping[tuple[str, str], Handler]
 class RefusedError(Exception):
     """A request cannot be served; the text is for its sender."""
 
-    def __init__(self, status: int, message: str, param: str | None = None) -> None:
+    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
-        self.status, self.param = status, param
+        self.status, self.param, self.code = status, param, code
 
     def body(self) -> bytes:
         """OpenAI's error JSON."""
-        return orjson.dumps(error_body(self.status, str(self), self.param))
+        return orjson.dumps(error_body(self.status, str(self), self.param, self.code))
 
 
-def error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:
+def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
     """OpenAI's error object."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": None}}
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 async def respond(request: web.BaseRequest, status: int, body: bytes, headers: Mapping[str, str]) -> web.StreamResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,11 +22,16 @@ from latprof.stub.models.prefill import block_hashes
 
 
 class Tokenized(NamedTuple):
-    """A prompt's exact length and its prefix-cache blocks; ``begun_ns`` is when the thread took it up."""
+    """A prompt's tokens and its prefix-cache blocks; ``begun_ns`` is when the thread took it up."""
 
-    tokens: int
+    ids: array[int]
     blocks: tuple[int, ...]
     begun_ns: int
+
+    @property
+    def tokens(self) -> int:
+        """Its exact length."""
+        return len(self.ids)
 
 
 class Tokenization:
@@ -38,18 +44,18 @@ class Tokenization:
         self._threads = ThreadPoolExecutor(station.layer.workers, "tokenize")
         self._serve = self._measured if hop.stub.gateway.tokenize == "real" else self._planned
 
-    async def serve(self, visit: Visit, arrived_ns: int, texts: Sequence[str]) -> tuple[int, Tokenized]:
-        """Go through the layer. Returns when it was over, and what came out."""
-        return await self._serve(visit, arrived_ns, texts)
+    async def serve(self, visit: Visit, arrived_ns: int, texts: Sequence[str], before: Tokenized | None = None) -> tuple[int, Tokenized]:
+        """Go through the layer with what is new after ``before``. Returns when it was over, and the whole prompt."""
+        return await self._serve(visit, arrived_ns, texts, before)
 
-    async def _planned(self, visit: Visit, arrived_ns: int, texts: Sequence[str]) -> tuple[int, Tokenized]:
-        return await self._station.serve(visit, arrived_ns, lambda: self._in_thread(texts))
+    async def _planned(self, visit: Visit, arrived_ns: int, texts: Sequence[str], before: Tokenized | None) -> tuple[int, Tokenized]:
+        return await self._station.serve(visit, arrived_ns, lambda: self._in_thread(texts, before))
 
-    async def _measured(self, visit: Visit, arrived_ns: int, texts: Sequence[str]) -> tuple[int, Tokenized]:
+    async def _measured(self, visit: Visit, arrived_ns: int, texts: Sequence[str], before: Tokenized | None) -> tuple[int, Tokenized]:
         layer = self._station.layer
         await self._station.enter(arrived_ns, 0)
         try:
-            outcome = await self._in_thread(texts)
+            outcome = await self._in_thread(texts, before)
             ended_ns = time.monotonic_ns()
             own_ns = ended_ns - outcome.begun_ns
             planned_ns = layer.adjust_ns(own_ns, visit.key)
@@ -60,15 +66,17 @@ class Tokenization:
         visit.layer(layer.name, arrived_ns, outcome.begun_ns - arrived_ns, ended_ns - outcome.begun_ns, planned_ns)
         return ended_ns, outcome
 
-    async def _in_thread(self, texts: Sequence[str]) -> Tokenized:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._tokenize, texts)
+    async def _in_thread(self, texts: Sequence[str], before: Tokenized | None) -> Tokenized:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._tokenize, texts, before)
 
-    def _tokenize(self, texts: Sequence[str]) -> Tokenized:
+    def _tokenize(self, texts: Sequence[str], before: Tokenized | None) -> Tokenized:
         begun_ns = time.monotonic_ns()
         # Of the three ways to encode only the batch calls let go of the interpreter lock (tokenizers 0.23: 18 ms against 0.1 ms held).
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        ids = [token for encoding in encoded for token in encoding.ids]
-        return Tokenized(len(ids), block_hashes(ids, self._block_tokens), begun_ns)
+        ids = array("I", before.ids if before is not None else ())
+        for encoding in encoded:
+            ids.extend(encoding.ids)
+        return Tokenized(ids, block_hashes(ids, self._block_tokens, before.blocks if before is not None else ()), begun_ns)
 
 
 def load(tokenizer_file: Path) -> Tokenizer:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from hashlib import blake2b, shake_128
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
-from latprof.config import TokenCount
+from latprof.config import ServiceTime, TokenCount
 from latprof.errors import ConfigError
 
 _NORMAL = NormalDist()
@@ -18,8 +19,7 @@ _UNIT = 2.0**-52
 
 def uniform(seed: int, session: int, turn: int, purpose: str) -> float:
     """A number in (0, 1), both ends excluded, so that every inverse transform is finite."""
-    digest = blake2b(_key(seed, session, turn, purpose), digest_size=8).digest()
-    return ((int.from_bytes(digest, "big") >> 12) + 0.5) * _UNIT
+    return _share(_key(seed, session, turn, purpose))
 
 
 def indices(count: int, below: int, seed: int, session: int, turn: int, purpose: str) -> npt.NDArray[np.uint16]:
@@ -32,14 +32,23 @@ def indices(count: int, below: int, seed: int, session: int, turn: int, purpose:
 
 
 def token_count(law: TokenCount, seed: int, session: int, turn: int, purpose: str) -> int:
-    """One token count of ``law``, by inverse transform: rounded, then kept inside [min, max], which may shift the mean."""
-    drawn = law.mean
-    if law.dist == "uniform":
-        drawn = law.mean * (1 + math.sqrt(3) * law.cv * (2 * uniform(seed, session, turn, purpose) - 1))
-    elif law.dist == "lognormal":
-        variance = math.log1p(law.cv**2)
-        drawn = law.mean * math.exp(math.sqrt(variance) * _NORMAL.inv_cdf(uniform(seed, session, turn, purpose)) - variance / 2)
+    """One count of ``law``: rounded, then kept inside [min, max], which may shift the mean."""
+    at = _key(seed, session, turn, purpose)
+    drawn: float = _one_of(law.values, at) if law.dist == "empirical" else LAWS[law.dist](law.mean, law.cv, at)
     return round(min(max(drawn, law.min), law.max))
+
+
+def duration_ns(law: ServiceTime, seed: int, session: int, turn: int, purpose: str) -> int:
+    """One duration of ``law``, in ns, >= 0."""
+    at = _key(seed, session, turn, purpose)
+    if law.dist == "empirical":
+        return _one_of(law.values_ns, at)
+    return max(0, round(LAWS[law.dist](law.mean_ns, law.cv, at)))
+
+
+def chance(share: float, seed: int, session: int, turn: int, purpose: str) -> bool:
+    """Whether something that happens to this ``share`` happens here."""
+    return uniform(seed, session, turn, purpose) < share
 
 
 def check_law(law: TokenCount, path: str) -> None:
@@ -50,10 +59,82 @@ def check_law(law: TokenCount, path: str) -> None:
     """
     if law.min > law.max:
         raise ConfigError(f"{path}.min must not be above {path}.max, got {law.min} above {law.max}; swap them")
-    if not law.min <= law.mean <= law.max:
+    if law.dist != "empirical" and not law.min <= law.mean <= law.max:
         raise ConfigError(f"{path}.mean must lie between min and max, got {law.mean:g} outside [{law.min}, {law.max}]; move the bound")
     if law.dist == "uniform" and law.cv > 1 / math.sqrt(3):
         raise ConfigError(f"{path}.cv must be at most 0.577 for dist uniform (it reaches 0 tokens there), got {law.cv:g}; take lognormal")
+    if law.dist == "pareto" and law.cv <= 1:
+        raise ConfigError(
+            f"{path}.cv must be above 1 for dist pareto (its tail is heavier than exponential), got {law.cv:g}; take lognormal"
+        )
+
+
+# --- the laws -----------------------------------------------------------------------------------------------------------------------------
+
+Law = Callable[[float, float, bytes], float]
+"""(mean, standard deviation over mean, key of the draw) -> one draw."""
+
+
+def _uniform(mean: float, cv: float, at: bytes) -> float:
+    return mean * (1 + math.sqrt(3) * cv * (2 * _share(at) - 1))
+
+
+def _normal(mean: float, cv: float, at: bytes) -> float:
+    return mean * (1 + cv * _NORMAL.inv_cdf(_share(at)))
+
+
+def _exponential(mean: float, _: float, at: bytes) -> float:
+    return -mean * math.log(_share(at))
+
+
+def _geometric(mean: float, _: float, at: bytes) -> float:
+    """1, 2, 3, ... with the same chance to go on each time."""
+    return 1.0 if mean <= 1 else 1 + math.floor(math.log(_share(at)) / math.log1p(-1 / mean))
+
+
+def _lognormal(mean: float, cv: float, at: bytes) -> float:
+    variance = math.log1p(cv**2)
+    return mean * math.exp(math.sqrt(variance) * _NORMAL.inv_cdf(_share(at)) - variance / 2)
+
+
+def _gamma(mean: float, cv: float, at: bytes) -> float:
+    """No inverse in closed form: a generator of its own for the one draw (20 µs)."""
+    if cv == 0:
+        return mean
+    entropy = int.from_bytes(blake2b(at, digest_size=16).digest(), "big")
+    return float(np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy))).gamma(cv**-2, mean * cv**2))
+
+
+def _pareto(mean: float, cv: float, at: bytes) -> float:
+    """Lomax: from 0 on, with a tail of power ``shape``; cv^2 = shape / (shape - 2)."""
+    shape = 2 * cv**2 / (cv**2 - 1)
+    return mean * (shape - 1) * math.expm1(-math.log(_share(at)) / shape)
+
+
+def _constant(mean: float, _: float, __: bytes) -> float:
+    return mean
+
+
+LAWS: dict[str, Law] = {
+    "constant": _constant,
+    "uniform": _uniform,
+    "normal": _normal,
+    "exponential": _exponential,
+    "geometric": _geometric,
+    "lognormal": _lognormal,
+    "gamma": _gamma,
+    "pareto": _pareto,
+}
+"""Laws by their configured name; the empirical one has values instead of moments."""
+
+
+def _one_of(values: tuple[int, ...], at: bytes) -> int:
+    return values[int(_share(at) * len(values))]
+
+
+def _share(at: bytes) -> float:
+    """A number in (0, 1), both ends excluded."""
+    return ((int.from_bytes(blake2b(at, digest_size=8).digest(), "big") >> 12) + 0.5) * _UNIT
 
 
 def _key(seed: int, session: int, turn: int, purpose: str) -> bytes:

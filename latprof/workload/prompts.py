@@ -3,16 +3,21 @@
 A prompt is plain words, one space between them. Only words are used that are one token each, at the start of a text and after a space; then
 lengths add, and n words are n tokens. Where the tokenizer cuts its text at every space before it merges anything, that is a proof (each piece
 is encoded by itself); where it does not, every prompt is counted and mended.
+
+A prompt of shared blocks is the same words in pieces: each piece after the first begins with its space, so that pieces add as words do, and equal
+blocks are one object in memory.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 # Encoding on the tokenizer's own threads makes it complain on standard error when a process is forked later; one thread is enough here.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -22,6 +27,8 @@ from tokenizers import Tokenizer
 from latprof.config import BUNDLED_TOKENIZER
 from latprof.errors import UsageError
 from latprof.workload.draws import indices
+from latprof.workload.outline import BlockId, Made
+from latprof.workload.sessions import Text
 
 # How vocabularies mark that a token begins a word: byte-level BPE's space, SentencePiece's, or nothing (word pieces).
 _WORD = re.compile(r"(?:Ġ|▁| )?([a-z]{3,10})")
@@ -31,6 +38,23 @@ _ENOUGH_WORDS = 256
 _MOST_WORDS = 1024
 # A prompt that was counted wrong is mended in so many steps; then other words are tried, so many times.
 _STEPS, _VARIANTS = 6, 16
+# Tokens of one shared piece of text: about 3 kB. Blocks shorter than this are put together, longer ones cut.
+_PIECE_TOKENS = 512
+# Pieces kept so that equal ones are one object: 100 MB at most. Traces come back to their blocks soon, or never.
+_MOST_PIECES = 1 << 15
+# Stands for the session and the turn in the draws of text that no session owns.
+_SHARED = -1
+
+Key = tuple[int, int, str]
+"""(session, turn, purpose): whose text it is, and which."""
+
+
+class _Run(NamedTuple):
+    """The first ``tokens`` words of part number ``part`` of a block."""
+
+    block: BlockId
+    part: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,41 +66,110 @@ class Prompts:
     words: tuple[str, ...]
     adds_up: bool
 
-    def text(self, tokens: int, seed: int, session: int, turn: int = 0) -> str:
+    def text(self, tokens: int, seed: int, session: int, turn: int = 0, purpose: str = "prompt") -> str:
         """A prompt of exactly ``tokens`` tokens (>= 1), the same for the same arguments, and unlike any other session's from the start.
 
         Raises:
             UsageError: the tokenizer joins words in a way that leaves no such prompt.
         """
         if self.adds_up:
-            return self._first_words(tokens, seed, session, turn)
+            return self._first_words(tokens, seed, session, turn, purpose)
         for variant in range(_VARIANTS):
-            text = self._mended(tokens, (seed, session, turn), f"prompt{variant}")
+            text = self._mended(tokens, "", (seed, session, turn), f"{purpose}{variant}", tokens)
             if text is not None:
                 return text
-        raise UsageError(
-            f"workload.tokenizer {self.file}: no prompt of exactly {tokens} tokens was found, it joins words in too many ways;"
-            " give another tokenizer.json, or none for the bundled one"
-        )
+        raise self._no_prompt(tokens)
 
     def count_tokens(self, text: str) -> int:
         """The length of ``text`` in tokens, without special tokens such as a beginning-of-text mark."""
         return _lengths(self.tokenizer, [text])[0]
 
-    def _mended(self, tokens: int, key: tuple[int, int, int], purpose: str) -> str | None:
-        """Words added or taken away until the count is right; None when it keeps stepping over it."""
-        number = tokens
+    def of_blocks(self, made: Made, seed: int, lap: int, key: Key) -> Text:
+        """A prompt of exactly ``made.tokens`` tokens that begins with ``made.blocks``; what follows them belongs to ``key``.
+
+        Equal blocks of one ``lap`` are equal text, and the same objects while they are remembered. Where lengths do not add, the last piece is
+        mended until the whole is right: it then belongs to ``key`` as well.
+
+        Raises:
+            UsageError: the tokenizer joins words in a way that leaves no such prompt.
+        """
+        pieces = [_piece(self.words, seed, lap, runs, begins=i == 0) for i, runs in enumerate(_grouped(_runs(made)))]
+        own_tokens = made.tokens - made.shared_tokens
+        if self.adds_up:
+            own = [self._own(own_tokens, seed, key, begins=not pieces)] if own_tokens else []
+            return _as_text(pieces + own)
+        while pieces:
+            # The last piece makes room for what mending takes away or adds.
+            own_tokens += len(pieces.pop().split())
+            head = "".join(pieces)
+            for variant in range(_VARIANTS):
+                session, turn, purpose = key
+                tail = self._mended(made.tokens, head, (seed, session, turn), f"{purpose}{variant}", own_tokens)
+                if tail is not None:
+                    return _as_text([*pieces, tail])
+        raise self._no_prompt(made.tokens)
+
+    def _own(self, tokens: int, seed: int, key: Key, *, begins: bool) -> str:
+        session, turn, purpose = key
+        return ("" if begins else " ") + self._first_words(tokens, seed, session, turn, purpose)
+
+    def _mended(self, tokens: int, head: str, key: tuple[int, int, int], purpose: str, number: int) -> str | None:
+        """What is to follow ``head`` so that the whole counts right: about ``number`` words; None when it keeps stepping over it."""
         for _ in range(_STEPS):
-            text = self._first_words(number, *key, purpose)
-            excess = self.count_tokens(text) - tokens
+            tail = (" " if head else "") + self._first_words(number, *key, purpose)
+            excess = self.count_tokens(head + tail) - tokens
             if excess == 0:
-                return text
+                return tail
             number = max(1, number - excess)
         return None
 
     def _first_words(self, number: int, seed: int, session: int, turn: int, purpose: str = "prompt") -> str:
-        drawn = indices(number, len(self.words), seed, session, turn, purpose)
-        return " ".join(map(self.words.__getitem__, drawn.tolist()))
+        return " ".join(_drawn(self.words, number, seed, session, turn, purpose))
+
+    def _no_prompt(self, tokens: int) -> UsageError:
+        return UsageError(
+            f"workload.tokenizer {self.file}: no prompt of exactly {tokens} tokens was found, it joins words in too many ways;"
+            " give another tokenizer.json, or none for the bundled one"
+        )
+
+
+def _drawn(words: tuple[str, ...], number: int, seed: int, session: int, turn: int, purpose: str) -> Iterator[str]:
+    return map(words.__getitem__, indices(number, len(words), seed, session, turn, purpose).tolist())
+
+
+def _runs(made: Made) -> Iterator[_Run]:
+    """The blocks of a prompt in parts of at most a piece, as far as its length goes."""
+    left = made.shared_tokens
+    for block in made.blocks:
+        of_block = min(left, made.block_tokens)
+        for part in range(-(-of_block // _PIECE_TOKENS)):
+            yield _Run(block, part, min(_PIECE_TOKENS, of_block - part * _PIECE_TOKENS))
+        left -= of_block
+        if not left:
+            return
+
+
+def _grouped(runs: Iterable[_Run]) -> Iterator[tuple[_Run, ...]]:
+    """Runs put together to pieces, always from the beginning on: prompts that begin alike have the same pieces."""
+    group: list[_Run] = []
+    for run in runs:
+        group.append(run)
+        if sum(one.tokens for one in group) >= _PIECE_TOKENS:
+            yield tuple(group)
+            group = []
+    if group:
+        yield tuple(group)
+
+
+@lru_cache(maxsize=_MOST_PIECES)
+def _piece(words: tuple[str, ...], seed: int, lap: int, runs: tuple[_Run, ...], *, begins: bool) -> str:
+    """The text of ``runs``, with the space before it unless it ``begins`` a prompt: chat templates may strip what they are given."""
+    drawn = (_drawn(words, tokens, seed, lap, _SHARED, f"block/{block!r}/{part}") for block, part, tokens in runs)
+    return ("" if begins else " ") + " ".join(chain.from_iterable(drawn))
+
+
+def _as_text(pieces: list[str]) -> Text:
+    return pieces[0] if len(pieces) == 1 else tuple(pieces)
 
 
 def load_prompts(file: Path | None = None) -> Prompts:

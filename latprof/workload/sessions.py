@@ -130,6 +130,16 @@ def messages(session: Session, step: int, answers: Answers = NO_ANSWERS) -> tupl
     return tuple(told)
 
 
+def sent_tokens(session: Session) -> dict[int, int]:
+    """Step number of each turn -> the tokens of all that it sends: its context with the answers as long as asked for, and its message."""
+    sent: dict[int, int] = {}
+    for number, step in enumerate(session.steps):
+        if isinstance(step, Turn):
+            context = 0 if step.context == NO_CONTEXT else sent[step.context] + turn_of(session, step.context).output_tokens
+            sent[number] = context + step.prompt_tokens
+    return sent
+
+
 def joined(text: Text) -> str:
     """The text in one piece."""
     return text if isinstance(text, str) else "".join(text)

@@ -18,6 +18,8 @@ CLEAN = Facts(
     cpu_share=0.3,
     asked_per_s=50.0,
     offered_per_s=50.1,
+    asked_cv=1.0,
+    offered_cv=1.02,
     requests_with_layers=1_000,
     p99_inflation=1.0,
     first_half_p50_ns=200.0 * MS,
@@ -44,8 +46,18 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"loop_lag_p99_ns": 6.0 * MS}, "loop_lag", "warning", "6.00 ms"),
     ({"cpu_share": 0.85}, "generator_cpu", "warning", "85 %"),
     ({"cpu_share": 0.97}, "generator_cpu", "fatal", "97 %"),
+    ({"loop_lag_p99_ns": 60.0 * MS}, "loop_lag", "fatal", "60 ms"),
+    ({"stamps": "user"}, "user_stamps", "note", "not by the kernel"),
+    ({"loop_lag_p99_ns": 12.0 * MS, "stamps": "kernel", "itl_p50_ns": 10.0 * MS}, "loop_lag", "warning", "chunks were read together"),
+    ({"starved_share": 0.4, "lateness_p99_ns": 1.5 * MS}, "starved", "warning", "ready to run for 40 % of the time and had to wait"),
+    ({"starved_share": 0.7, "lateness_p99_ns": 1.5 * MS}, "starved", "fatal", "70 %"),
+    ({"worker_deaths": ("worker 1 (process 9) ended with code -9: it left no message",)}, "worker_died", "fatal", "process 9"),
+    ({"interval_share": 0.12}, "intervals", "note", "12 % of the chunks"),
+    ({"clock_steps": 2}, "clock_step", "warning", "jumped 2 times by more than 1 ms"),
     ({"offered_per_s": 49.0}, "offered_load", "warning", "2.0 % off"),
     ({"offered_per_s": 40.0}, "offered_load", "fatal", "40/s where the schedule has 50/s"),
+    ({"offered_cv": 1.25}, "offered_gaps", "warning", "1.25 of their mean where the schedule has 1.00"),
+    ({"offered_cv": 3.0}, "offered_gaps", "fatal", "3.00 of their mean"),
     ({"refused": ("p99",), "requests_with_layers": 500}, "small_sample", "warning", "500 requests are too few for p99"),
     ({"refused": ("p90", "p99"), "p99_inflation": 4.0}, "small_sample", "warning", "about 250 independent"),
     ({"second_half_p50_ns": 260.0 * MS, "halves_apart": 5.0}, "drift", "warning", "a queue that grows"),
@@ -98,6 +110,7 @@ def test_each_fact_raises_its_doubt_and_no_other(change: dict[str, Any], name: s
         {"loop_lag_p99_ns": 5.0 * MS},
         {"cpu_share": 0.8},
         {"offered_per_s": 49.76},
+        {"offered_per_s": 40.0, "sent": 19, "ok": 19},  # three requests late, or chance
         {"second_half_p50_ns": 208.0 * MS, "halves_apart": 9.0},  # sure, and too small to matter
         {"second_half_p50_ns": 260.0 * MS, "halves_apart": 2.0},  # large, and chance
         {"span_coverage": 0.95},
@@ -127,6 +140,12 @@ def test_nothing_known_is_no_reason_to_doubt_but_nothing_done_is() -> None:
 def test_an_interrupted_run_is_not_blamed_for_its_rate() -> None:
     raised = doubts(dataclasses.replace(CLEAN, interrupted=True, offered_per_s=30.0))
     assert [doubt.id for doubt in raised] == ["interrupted"]
+
+
+def test_a_loop_that_lags_by_more_than_the_gap_between_chunks_spoils_stamps_of_its_own() -> None:
+    raised = doubts(dataclasses.replace(CLEAN, loop_lag_p99_ns=12.0 * MS, stamps="user", itl_p50_ns=10.0 * MS))
+    assert [(doubt.id, doubt.level) for doubt in raised] == [("loop_lag", "fatal"), ("user_stamps", "note")]
+    assert "stamps may be late by as much" in raised[0].text
 
 
 def test_the_gravest_come_first() -> None:

@@ -20,7 +20,7 @@ LATPROF = Path(sys.executable).with_name("latprof")
 SHORT = ("--num-prompts", "3", "--warmup", "0", "--request-rate", "inf", "--isl", "8", "--osl", "3", "-q", "--set", "spans.grace=0s")
 FREE_PORTS = ("--otlp-grpc-port", "0", "--otlp-http-port", "0")
 # What a busy machine alone can make of a run that was driven as asked.
-OF_THE_MACHINE = {"lateness", "generator_cpu", "stub_bound", "offered_load"}
+OF_THE_MACHINE = {"lateness", "generator_cpu", "stub_bound", "offered_load", "offered_gaps", "loop_lag", "starved"}
 _MARK = "LATPROF_TEST_PROCESS"
 _PATIENCE_S = 60.0
 
@@ -78,12 +78,21 @@ class Going:
 
     async def measuring(self, at_least_bytes: int = 1) -> None:
         """Until measured requests are on disk."""
-        written = self.folder / "requests.arrows"
+        written = self.folder / "requests.w0.arrows"
         await self._until(lambda: written.exists() and written.stat().st_size >= at_least_bytes, "no requests were written")
 
     async def nothing_left(self) -> None:
         """Until no process that this command started is there, which must be soon."""
         await self._until(lambda: not list(self._alive()), f"still there: {list(self._alive())}", patience_s=10.0)
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers, by worker: they were started in that order."""
+        marked = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit() and self._is_marked(folder)]
+        return sorted(pid for pid in marked if b"latprof.worker\0" in _read(Path(f"/proc/{pid}/cmdline")))
+
+    def kill_group(self, number: signal.Signals) -> None:
+        """What Ctrl-C in a terminal does."""
+        os.killpg(self._process.pid, number)
 
     async def _until(self, is_so: Any, complaint: str, patience_s: float = _PATIENCE_S) -> None:
         deadline = time.monotonic() + patience_s
@@ -94,12 +103,19 @@ class Going:
     def _alive(self) -> Iterator[str]:
         """Every process with this command's mark in its environment; zombies have none."""
         for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                try:
-                    if self._mark in (folder / "environ").read_bytes().split(b"\0"):
-                        yield (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                except OSError:
-                    continue
+            if folder.name.isdigit() and self._is_marked(folder):
+                yield _read(folder / "cmdline").replace(b"\0", b" ").decode()
+
+    def _is_marked(self, folder: Path) -> bool:
+        return self._mark in _read(folder / "environ").split(b"\0")
+
+
+def _read(path: Path) -> bytes:
+    """What the kernel tells; nothing of a process that is gone, or not ours."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 async def start(*arguments: str | Path, folder: Path, environment: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Going:
@@ -112,6 +128,7 @@ async def start(*arguments: str | Path, folder: Path, environment: Mapping[str, 
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **(environment or {}), _MARK: mark},
         cwd=cwd,
+        start_new_session=True,  # a process group of its own, as a shell gives a command
     )
     return Going(process, mark, folder)
 

@@ -39,7 +39,7 @@ def run(folder: Path, *arguments: str | Path) -> Ended:
 
 def test_every_configuration_has_its_test() -> None:
     """staging.yaml wants an endpoint: it is run against the stack in a box that ``latprof stub up`` keeps, in test_cli_run_folder.py."""
-    assert {path.name for path in CONFIGS.iterdir()} == {"quickstart.yaml", "azure-code.yaml", "staging.yaml"}
+    assert {path.name for path in CONFIGS.iterdir()} == {"quickstart.yaml", "azure-code.yaml", "phases.yaml", "staging.yaml"}
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,23 @@ def test_the_quickstart_runs_and_its_report_can_be_printed_again(quickstart: End
     again = asyncio.run(latprof("report", quickstart.folder, "--json", "again.json", tmp_path=quickstart.folder.parent))
     assert (again.code, again.out, again.err) == (quickstart.code, quickstart.out, "")
     assert (quickstart.folder.parent / "again.json").read_bytes() == quickstart.json_file.read_bytes()
+
+
+def test_phases_run_and_name_their_rows(tmp_path: Path) -> None:
+    # Shorter by phases that end sooner, so that all of them still come.
+    text = (CONFIGS / "phases.yaml").read_text()
+    for seconds in ("duration: 3s", "duration: 10s", "duration: 12s", "duration: 5s"):
+        text = text.replace(seconds, "duration: 1s")
+    (tmp_path / "phases.yaml").write_text(text)
+    ended = run(tmp_path, tmp_path / "phases.yaml", "-q", "--set", "spans.grace=3s")
+    assert ended.summary["counts"]["failed"] == 0, ended.said
+    assert ended.summary["arrival_model"].startswith("open loop, ramp: poisson 10 to 60/s for 1 s, then plateau: ")
+    assert ended.summary["arrival_model"].endswith("; then closed loop, 8 in flight")
+    requests = load(ended.folder).requests
+    assert set(requests.phase) == {"warmup", "ramp", "plateau", "waves", "places"}
+    assert set(requests.phase[~requests.measured]) == {"warmup"}
+    begun = {name: int(requests.intended_ns[requests.phase == name].min()) for name in ("ramp", "plateau", "waves", "places")}
+    assert list(begun) == sorted(begun, key=lambda name: begun[name])
 
 
 def test_the_quickstart_written_out_is_what_runs_without_a_configuration() -> None:

@@ -3,6 +3,9 @@ from __future__ import annotations
 import pytest
 
 from latprof.client.address import read_address
+from latprof.client.dialects import DIALECTS
+from latprof.client.dialects.dialect import Dialect
+from latprof.client.endpoint import resolve_endpoint
 from latprof.client.headers import head_prefix, request_headers
 from latprof.client.redact import ERROR_TEXT_LENGTH, REDACTED, Redactor, secrets_in_headers, secrets_in_query
 from latprof.client.trace_ids import trace_ids
@@ -27,6 +30,32 @@ from latprof.errors import UsageError
 )
 def test_url_forms(url: str, path: str) -> None:
     assert read_address(url).target == path
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_url_forms_hold_for_every_dialect(dialect: Dialect) -> None:
+    for base in ("", "/", "/v1", "/v1/", f"/v1{dialect.endpoint}", f"/v1{dialect.endpoint}/"):
+        assert read_address(f"http://h{base}?api-version=2", dialect.endpoint).target == f"/v1{dialect.endpoint}?api-version=2"
+    assert read_address("http://h/proxy", dialect.endpoint).target == f"/proxy/v1{dialect.endpoint}"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "url", "meant"),
+    [
+        ("openai-completions", "http://h/v1/chat/completions", "openai-chat"),
+        ("openai-chat", "http://h/v1/completions/", "openai-completions"),
+        ("openai-responses-ws", "http://h/v1/messages?key=hunter22", "anthropic-messages"),
+    ],
+)
+def test_a_url_of_another_dialect_is_refused(dialect: str, url: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"say --dialect {meant}") as refused:
+        resolve_endpoint(Target.model_validate({"dialect": dialect}), url, {})
+    assert "hunter22" not in str(refused.value)
+
+
+def test_a_websocket_may_be_named_by_its_own_scheme() -> None:
+    assert str(read_address("wss://h/v1/responses", "/responses")) == "https://h:443/v1/responses"
+    assert str(read_address("ws://h:8000", "/responses")) == "http://h:8000/v1/responses"
 
 
 @pytest.mark.parametrize(
@@ -102,6 +131,17 @@ def test_headers_and_their_order_of_precedence() -> None:
     assert {"host: h:1", "user-agent: mine", "x-team: a", "authorization: Bearer k-123456", "accept-encoding: identity"} <= set(lines)
 
 
+def test_the_key_goes_where_the_dialect_wants_it() -> None:
+    target = Target.model_validate({"api_key_env": "KEY", "dialect": "anthropic-messages"})
+    endpoint = resolve_endpoint(target, "http://h:1", {"KEY": "k-123456"})
+    lines = endpoint.head.decode("latin-1").split("\r\n")
+    assert {"POST /v1/messages HTTP/1.1", "x-api-key: k-123456", "anthropic-version: 2023-06-01"} <= set(lines)
+    assert not [line for line in lines if line.startswith("authorization")]
+    assert endpoint.secrets == ("k-123456", "k-123456")
+    newer = target.model_copy(update={"headers": {"Anthropic-Version": "2099-01-01"}})
+    assert b"anthropic-version: 2099-01-01\r\n" in resolve_endpoint(newer, "http://h:1", {"KEY": "k-123456"}).head
+
+
 @pytest.mark.parametrize(
     ("target", "environment", "text"),
     [
@@ -138,7 +178,8 @@ def test_a_text_is_redacted_before_it_is_cut() -> None:
 
 
 def test_trace_ids_carry_the_run_and_do_not_repeat() -> None:
-    ids = [trace_ids("00112233aabbccdd", seed, request, attempt) for seed in (1, 2) for request in range(-2, 500) for attempt in (0, 1)]
+    keys = [(session, step, attempt) for session in (*range(100), 2**31 - 1) for step in range(5) for attempt in (0, 1)]
+    ids = [trace_ids("00112233aabbccdd", seed, *key) for seed in (1, 2) for key in keys]
     assert all(len(trace) == 32 and trace.startswith("00112233aabbccdd") and len(span) == 16 for trace, span in ids)
     assert len({trace for trace, _ in ids}) == len({span for _, span in ids}) == len(ids)
     assert not any(trace.endswith("0" * 16) or span == "0" * 16 for trace, span in ids)

@@ -15,11 +15,12 @@ from scripted_peer import ANSWER, CHUNKED, RUN_ID, TWO, Do, chunk, client, plain
 
 from latprof.client.answer import Answer
 from latprof.client.driver import Counters, Driven, Rules, drive
+from latprof.client.feed import feed_of
 from latprof.client.health import HealthSampler, collector_off
 from latprof.client.http1 import ResponseReader
 from latprof.client.places import Places
 from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
-from latprof.client.transport import Ask, Transport, ask_for
+from latprof.client.transport import Ask, HttpTransport, Transport, ask_for
 from latprof.schedule.plan import OnDemand, Phase, Planned
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
 from latprof.workload.sessions import NO_ANSWERS, Answers, Session, Turn, chain
@@ -45,8 +46,8 @@ def closed_loop(sessions: int, concurrency: int, **more: Any) -> Phase:
     return Phase("measured", planned, "closed", concurrency=concurrency, **more)
 
 
-def encode(of: Session, step: int, answers: Answers = NO_ANSWERS) -> Ask:  # noqa: ARG001
-    return ask_for(of, step, (json.dumps({"prompt": of.turns[step].prompt}).encode(),))
+def encode(session: Session, step: int, answers: Answers = NO_ANSWERS) -> Ask:  # noqa: ARG001
+    return ask_for(session, step, (json.dumps({"prompt": session.turns[step].prompt}).encode(),))
 
 
 class Answering:
@@ -89,10 +90,26 @@ async def driven(
         if len(begun) == stop_after:
             asyncio.get_running_loop().call_later(0.005, stop.set)
 
-    result = await drive(phase, transport, encode, ChunkLog(), rules, on_begin=on_begin, on_end=ended.append, counters=counters, **more)
+    result = await drive(
+        phase,
+        transport,
+        feed_of(phase, encode),
+        encode,
+        ChunkLog(),
+        rules,
+        on_begin=on_begin,
+        on_end=ended.append,
+        counters=counters,
+        **more,
+    )
     assert sorted(a.request for a in begun) == sorted(a.request for a in ended), "every attempt begun has an end"
     assert all(a.end_ns != MISSING_NS for a in ended)
     return result, begun, counters
+
+
+async def drive_all(phase: Phase, transport: HttpTransport, log: ChunkLog, **more: Any) -> Driven:
+    encoder = transport.encoder()
+    return await drive(phase, transport, feed_of(phase, encoder), encoder, log, RULES, **more)
 
 
 async def test_intended_starts_are_the_plan_to_the_nanosecond() -> None:
@@ -106,14 +123,23 @@ async def test_intended_starts_are_the_plan_to_the_nanosecond() -> None:
     assert (counters.sent, counters.done, counters.failed, counters.in_flight, counters.tokens) == (5, 5, 0, 0, 20)
 
 
-async def test_requests_are_numbered_across_phases_and_traces_carry_the_run() -> None:
-    first, attempts, _ = await driven(open_loop([0, 1]), Answering(), first_request=10)
-    second, more, _ = await driven(open_loop([0]), Answering(), first_request=first.next_request)
+async def test_requests_are_numbered_across_phases_and_workers() -> None:
+    first, attempts, _ = await driven(open_loop([0, 1]), Answering(), numbers=(10, 1))
+    second, more, _ = await driven(open_loop([0]), Answering(), numbers=(first.next_request, 1))
     assert [a.request for a in (*attempts, *more)] == [10, 11, 12]
     assert second.next_request == 13
-    ids = {a.trace_id for a in (*attempts, *more)}
-    assert len(ids) == 3
-    assert all(trace_id.startswith(RUN_ID) for trace_id in ids)
+    third, others, _ = await driven(open_loop([0, 1, 2]), Answering(), numbers=(1, 4))
+    assert [a.request for a in others] == [1, 5, 9]
+    assert third.next_request == 13
+
+
+async def test_a_turn_has_the_same_trace_whoever_sends_it() -> None:
+    _, attempts, _ = await driven(open_loop([0, 1], turns=2), Answering())
+    _, again, _ = await driven(open_loop([0, 1], turns=2), Answering(), numbers=(3, 7))
+    ids = {(a.session, a.turn): a.trace_id for a in attempts}
+    assert ids == {(a.session, a.turn): a.trace_id for a in again}
+    assert len(set(ids.values())) == 4
+    assert all(trace_id.startswith(RUN_ID) for trace_id in ids.values())
 
 
 async def test_the_wait_for_a_place_is_first_come_first_served_and_counted() -> None:
@@ -211,7 +237,7 @@ async def test_stop_cuts_what_is_in_flight_after_the_drain() -> None:
     ended: list[Attempt] = []
     async with scripted([CHUNKED, chunk(TWO), Do.HANG]) as peer, client(peer.url) as transport:
         asyncio.get_running_loop().call_soon(_set_when, stop, lambda: len(log.at_ns) == 2)
-        result = await drive(open_loop([0, 1]), transport, transport.encoder(), log, RULES, on_end=ended.append, stop=stop)
+        result = await drive_all(open_loop([0, 1]), transport, log, on_end=ended.append, stop=stop)
     assert result.interrupted
     assert [a.error_class for a in ended] == [ErrorClass.INTERRUPTED] * 2
     assert all(a.first_token_ns != MISSING_NS and a.output_tokens == 1 for a in ended)
@@ -278,7 +304,7 @@ async def test_the_phase_over_a_real_server() -> None:
     log = ChunkLog()
     attempts: list[Attempt] = []
     async with scripted(ANSWER, plain("500 Oops", b"trace"), ANSWER) as peer, client(peer.url) as transport:
-        await drive(open_loop(range(0, 40, 4)), transport, transport.encoder(), log, RULES, on_end=attempts.append)
+        await drive_all(open_loop(range(0, 40, 4)), transport, log, on_end=attempts.append)
         assert [b"tracestate: latprof=%d.0" % a.session in r for a, r in zip(attempts, peer.requests, strict=True)] == [True] * 10
     assert [a.error_class for a in attempts].count(ErrorClass.SERVER) == 1
     assert sum(a.succeeded for a in attempts) == 9
@@ -311,7 +337,7 @@ async def test_nothing_is_left_to_the_collector_which_is_off_meanwhile() -> None
     gc.disable()
     try:
         async with scripted(ANSWER, [Do.CLOSE], plain("500 Oops", b"trace"), ANSWER) as peer, client(peer.url) as transport:
-            await drive(open_loop(range(20)), transport, transport.encoder(), ChunkLog(), RULES)
+            await drive_all(open_loop(range(20)), transport, ChunkLog())
         left = [thing for thing in gc.get_objects() if isinstance(thing, ResponseReader | Answer | Attempt)]
     finally:
         gc.enable()

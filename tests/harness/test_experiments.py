@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import omission, planted, replay, truth, verdict
+from harness import long_run, omission, planted, replay, truth, verdict
 from harness.arms import arm, read
 from harness.verdict import Figure
 
@@ -56,6 +56,11 @@ def test_a_real_trace_is_replayed_to_the_token() -> None:
         assert missed(replay.figures(told, replay.TRACE, 10, shift=1))
 
 
+def test_memory_is_flat_in_the_length_of_a_run() -> None:
+    assert missed(long_run.figures(long_run.record(600_000))) == []
+    assert missed(long_run.figures(long_run.record(600_000, flush_every_s=3600.0)))
+
+
 def test_a_figure_that_is_not_a_number_never_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert not Figure("x", float("nan")).passed
     assert not verdict.show("t", "h", [Figure("x", 3, high=2)])
@@ -65,5 +70,5 @@ def test_a_figure_that_is_not_a_number_never_passes(capsys: pytest.CaptureFixtur
 
 
 def test_every_experiment_says_what_it_is() -> None:
-    for module in (omission, planted, replay, truth):
+    for module in (long_run, omission, planted, replay, truth):
         assert f"python -m harness.{Path(str(module.__file__)).stem}" in str(module.__doc__)

@@ -21,7 +21,7 @@ from latprof.layers.table import Layers
 from latprof.observations.columns import Requests
 from latprof.spans.span import Scalar, Span, SpanEvent, SpanKind
 from latprof.spans.store import Spans
-from latprof.units import NS_PER_MS
+from latprof.units import MISSING_NS, NS_PER_MS
 
 MS = NS_PER_MS
 CAPTURE = Path(__file__).parent / "captures" / "real_chain.json"
@@ -214,6 +214,17 @@ def test_a_partial_hop_order_leaves_the_others_where_they_are() -> None:
     assert order.sorted(["decode", "router", "gateway", "envoy"]) == ("envoy", "gateway", "router", "decode")
     assert Order(("decode", "prefill")).sorted(["prefill", "decode"]) == ("decode", "prefill")
     assert Order(("mine", "envoy")).sorted(["envoy", "mine", "vllm"]) == ("mine", "envoy", "vllm")
+
+
+def test_what_writing_a_body_spills_past_the_intended_start_is_build() -> None:
+    rows = [attempt(index, (index + 1) * 1_000 * MS, (index * 1_000 + 1_100) * MS) for index in range(3)]
+    for row, spilled_ms in zip(rows, (MISSING_NS, -5, 3), strict=True):
+        row.built_ns = row.intended_ns + spilled_ms * MS if spilled_ms != MISSING_NS else MISSING_NS
+        row.ready_ns = max(row.intended_ns, row.built_ns) + MS
+        row.start_ns = row.send_ns = row.written_ns = row.ready_ns
+    layers = build(rows, [])
+    assert column(layers, "client.build").tolist() == [0, 0, 3 * MS]
+    assert column(layers, "client.lateness").tolist() == [MS] * 3
 
 
 def test_a_request_without_spans_keeps_its_row() -> None:

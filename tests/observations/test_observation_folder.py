@@ -3,14 +3,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from observed_attempts import begun, ended, streamed
 
 from latprof.client.stamps import ChunkLog, ErrorClass
@@ -19,9 +22,9 @@ from latprof.errors import ConfigError, UsageError
 from latprof.observations import streams
 from latprof.observations.columns import CHUNKS_SCHEMA, REQUESTS_SCHEMA, Requests
 from latprof.observations.folder import SCHEMA, Run, compact, create, host_facts, load, scrub, write_meta
+from latprof.observations.names import stream_name
 from latprof.observations.recorder import Recorder
 
-STREAMS = {"requests.arrows", "requests.inflight.arrows", "chunks.arrows"}
 PARQUETS = {"requests.parquet", "chunks.parquet"}
 
 
@@ -89,11 +92,11 @@ def test_run_json_is_replaced_as_a_whole(tmp_path: Path) -> None:
 # --- what a kill leaves -------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["requests.arrows", "chunks.arrows"])
+@pytest.mark.parametrize("name", ["requests.w0.arrows", "chunks.w0.arrows"])
 def test_a_stream_cut_anywhere_loads_up_to_its_last_whole_batch(recorded: Path, name: str) -> None:
     whole = load(recorded)
     content = (recorded / name).read_bytes()
-    (recorded / streams.IN_FLIGHT_STREAM).unlink()
+    (recorded / stream_name("requests.inflight", 0)).unlink()
     lengths = []
     for length in [*range(0, len(content), 97), len(content) - 8]:  # the end mark has 8 bytes
         (recorded / name).write_bytes(content[:length])
@@ -109,8 +112,8 @@ def test_a_stream_cut_anywhere_loads_up_to_its_last_whole_batch(recorded: Path, 
 
 
 def test_a_cut_stream_stays_partial_after_compaction(recorded: Path) -> None:
-    content = (recorded / "chunks.arrows").read_bytes()
-    (recorded / "chunks.arrows").write_bytes(content[: len(content) // 2])
+    content = (recorded / "chunks.w0.arrows").read_bytes()
+    (recorded / "chunks.w0.arrows").write_bytes(content[: len(content) // 2])
     write_meta(recorded, {"status": "complete"})
     before = load(recorded)
     compact(recorded)
@@ -124,7 +127,7 @@ def test_a_cut_stream_stays_partial_after_compaction(recorded: Path) -> None:
 def test_a_run_killed_before_its_first_write_loads_empty(tmp_path: Path) -> None:
     write_meta(tmp_path, {"status": "running"})
     assert load(tmp_path).partial
-    for name in ("requests.arrows", "chunks.arrows"):
+    for name in ("requests.w0.arrows", "chunks.w0.arrows"):
         (tmp_path / name).touch()
     run = load(tmp_path)
     assert run.partial
@@ -147,7 +150,7 @@ def test_an_interrupted_run_is_not_partial(recorded: Path) -> None:
 
 def test_compaction_keeps_every_value_and_can_be_repeated(recorded: Path) -> None:
     write_meta(recorded, {"status": "complete"})
-    assert streams.is_whole(recorded / "requests.arrows")
+    assert streams.is_whole(recorded / "requests.w0.arrows")
     before = load(recorded)
     compact(recorded)
     once = load(recorded)
@@ -188,7 +191,7 @@ def test_compaction_cut_off_anywhere_leaves_a_folder_that_reads(recorded: Path, 
         except KeyboardInterrupt:
             died = True
         monkeypatch.undo()
-        assert died == (step < 8)  # two files renamed, three streams and three drafts removed
+        assert died == (step < 5)  # two files renamed, three streams removed
         for _ in range(2):
             run = load(folder)
             assert equal(run.requests, whole.requests), step
@@ -229,6 +232,72 @@ def test_compaction_says_when_the_disk_is_full(recorded: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot be compacted.*nothing is lost"):
         compact(recorded)
     assert len(load(recorded).requests) == 60
+
+
+# --- several writers ----------------------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 4)), max_size=30), min_size=2, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_streams_are_merged_exactly_whatever_their_batches(streams_of_rows: list[list[tuple[int, int]]]) -> None:
+    """Every row once, in order of arrival; rows of one stream that share a stamp in their order."""
+    batches: list[Iterator[pa.RecordBatch]] = []
+    expected: list[tuple[int, int]] = []
+    for worker, rows in enumerate(streams_of_rows):
+        stamps = sorted(at for at, _ in rows)
+        parts: list[list[int]] = [[]]
+        for (_, cut), at in zip(rows, stamps, strict=True):
+            parts[-1].append(at)
+            if cut == 1:
+                parts.append([])
+        sizes = iter(range(len(rows)))
+        batches.append(iter([_batch(worker, part, [next(sizes) for _ in part]) for part in parts]))
+        expected += [(at, worker) for at in stamps]
+    table = pa.Table.from_batches(streams.merged(batches), CHUNKS_SCHEMA)
+    merged = list(zip(table["at_ns"].to_pylist(), table["request"].to_pylist(), strict=True))
+    assert [at for at, _ in merged] == sorted(at for at, _ in expected)
+    assert sorted(merged) == sorted(expected)
+    for worker in range(len(streams_of_rows)):
+        own = table.filter(pc.equal(table["request"], worker))["size"].to_pylist()
+        assert own == sorted(own)
+
+
+def _batch(worker: int, stamps: list[int], sizes: list[int]) -> pa.RecordBatch:
+    columns = {"request": [worker] * len(stamps), "at_ns": stamps, "size": sizes, "channel": [1] * len(stamps)}
+    return pa.RecordBatch.from_arrays([pa.array(columns[field.name], field.type) for field in CHUNKS_SCHEMA], schema=CHUNKS_SCHEMA)
+
+
+def test_workers_write_side_by_side(tmp_path: Path) -> None:
+    write_meta(tmp_path, {"status": "running"})
+    for worker in range(3):
+        log = ChunkLog()
+        with Recorder(tmp_path, log, worker=worker) as recorder:
+            for number in range(worker, 30, 3):
+                recorder.end(ended(number))
+                log.append(number, 1_000 - number, 9, 1)
+    run = load(tmp_path)
+    assert run.requests.request.tolist() == list(range(30))
+    assert sorted(run.chunks.request.tolist()) == list(range(30))
+    (tmp_path / "chunks.w1.arrows").write_bytes((tmp_path / "chunks.w1.arrows").read_bytes()[:-8])  # it died
+    write_meta(tmp_path, {"status": "complete"})
+    assert load(tmp_path).partial
+    compact(tmp_path)
+    assert names(tmp_path) == {"run.json", *PARQUETS}
+    assert load(tmp_path).partial, "what one of them lost is not hidden by compaction"
+    assert len(load(tmp_path).chunks) == 30
+
+
+def test_a_folder_from_when_there_was_one_writer_is_read(recorded: Path) -> None:
+    whole = load(recorded)
+    for path in list(recorded.glob("*.w0.*")):
+        path.rename(recorded / path.name.replace(".w0", ""))
+    assert names(recorded) == {"run.json", "requests.arrows", "requests.inflight.arrows", "chunks.arrows"}
+    old = load(recorded)
+    assert equal(old.requests, whole.requests)
+    compact(recorded)
+    assert equal(load(recorded).requests, whole.requests)
+    assert load(recorded).chunks.to_arrow().equals(whole.chunks.to_arrow())
+    assert names(recorded) == {"run.json", *PARQUETS}
 
 
 # --- errors of `load` ---------------------------------------------------------------------------------------------------------------------
@@ -279,7 +348,7 @@ def test_a_missing_or_damaged_file_is_named(recorded: Path) -> None:
 
 def test_a_stream_damaged_after_it_was_closed_never_passes_for_whole(recorded: Path) -> None:
     write_meta(recorded, {"status": "complete"})
-    path = recorded / "requests.arrows"
+    path = recorded / "requests.w0.arrows"
     content = path.read_bytes()
     seen: set[str] = set()
     for at in range(0, len(content), 211):
@@ -287,7 +356,7 @@ def test_a_stream_damaged_after_it_was_closed_never_passes_for_whole(recorded: P
         try:
             run = load(recorded)
         except ConfigError as error:
-            assert "requests.arrows: is damaged" in str(error)  # noqa: PT017 - one outcome of two
+            assert "requests.w0.arrows: is damaged" in str(error)  # noqa: PT017 - one outcome of two
             seen.add("damaged")
         else:
             seen.add("partial" if run.partial else "whole")
@@ -297,7 +366,7 @@ def test_a_stream_damaged_after_it_was_closed_never_passes_for_whole(recorded: P
 
 def test_an_end_mark_in_the_middle_does_not_end_a_stream_in_silence(recorded: Path) -> None:
     write_meta(recorded, {"status": "complete"})
-    path = recorded / "chunks.arrows"
+    path = recorded / "chunks.w0.arrows"
     content = bytearray(path.read_bytes())
     schema_ends = 8 + int.from_bytes(content[4:8], "little")
     content[schema_ends : schema_ends + 8] = b"\xff\xff\xff\xff" + bytes(4)

@@ -195,6 +195,13 @@ def test_a_trace_is_replayed_row_by_row(trace: Path) -> None:
     assert phases(workload={"trace": trace, "time_scale": 1000})["warmup"].rate_per_s == 20
 
 
+@pytest.mark.parametrize("time_scale", [0.01, 0.1, 1, 3, 7.77, 1000, 1e6])
+def test_a_replay_keeps_relative_times_at_any_time_scale(trace: Path, time_scale: float) -> None:
+    starts_ns = offsets_ns(phases(workload={"trace": trace, "time_scale": time_scale})["measured"])
+    wanted_ns = [second * NS_PER_S / time_scale for second in range(0, 60, 2)]
+    assert starts_ns == pytest.approx(wanted_ns, abs=1)
+
+
 @pytest.mark.parametrize(("load", "number"), [({"num_requests": 4}, 4), ({"duration": "10s"}, 5), ({"max_requests": 3, "warmup": "0s"}, 3)])
 def test_a_trace_can_be_ended_early(trace: Path, load: dict[str, Any], number: int) -> None:
     assert len(phases(load, workload={"trace": trace})["measured"].planned) == number
@@ -208,14 +215,14 @@ def test_a_closed_loop_by_number_is_made_beforehand() -> None:
     assert isinstance(measured.planned, tuple)
     assert [planned.session.session for planned in measured.planned] == list(range(9))
     assert {planned.offset_ns for planned in measured.planned} == {None}
-    assert (measured.loop, measured.concurrency, measured.duration_ns, measured.planned_sessions) == ("closed", 4, None, 9)
+    assert (measured.loop, measured.concurrency, measured.duration_ns, measured.planned_requests) == ("closed", 4, None, 9)
 
 
 def test_a_closed_loop_by_time_never_runs_out() -> None:
     both = phases({"concurrency": 4, "duration": "5s"})
     measured, warmup = both["measured"], both["warmup"]
     assert isinstance(measured.planned, OnDemand)
-    assert measured.planned_sessions is None
+    assert measured.planned_requests is None
     assert len(measured.planned) == WARMUP_SESSION_BASE
     assert (measured.duration_ns, warmup.duration_ns, warmup.concurrency) == (5 * NS_PER_S, 2 * NS_PER_S, 4)
     assert [planned.session.session for planned in islice(measured.planned, 3)] == [0, 1, 2]
@@ -255,3 +262,9 @@ def test_the_size_of_a_plan_that_time_ends() -> None:
 def test_the_size_of_everything_at_once() -> None:
     said = plan_size(build_plan(settings({"rate_per_s": "inf", "num_requests": 10, "warmup": "0s"}, **SHORT))).sentence("x")
     assert "measured 10 requests at once;" in said
+
+
+def test_the_size_counts_what_is_sent_context_included() -> None:
+    laws = {"prompt_tokens": 100, "reply_tokens": 20, "output_tokens": 7, "turns": 3}
+    size = plan_size(build_plan(settings({"num_requests": 5, "warmup": "0s"}, workload=laws)))
+    assert (size.requests, size.prompt_tokens, size.output_tokens) == (15, 5 * (100 + 127 + 154), 5 * 3 * 7)

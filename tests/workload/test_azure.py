@@ -2,18 +2,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from latprof import config
 from latprof.errors import ConfigError, Exit
 from latprof.units import NS_PER_S
-from latprof.workload.azure import HEADER, read_azure
-from latprof.workload.load import READERS, load_workload
+from latprof.workload.formats import READERS
+from latprof.workload.load import load_workload
+from latprof.workload.outline import Trace
+from latprof.workload.readers.azure import HEADER, read_azure
+from latprof.workload.sessions import joined
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "azure-llm-2023-code.csv"
 real = pytest.mark.skipif(not SHARED.exists(), reason=f"the published trace is not at {SHARED}; see Azure/AzurePublicDataset")
 
 FIRST = "2023-11-16 18:17:03.9799600,4808,10"
+
+
+def prompt_tokens(trace: Trace) -> tuple[int, ...]:
+    prompts = (session.turns[0].prompt for session in trace.sessions)
+    return tuple(prompt.tokens for prompt in prompts if not isinstance(prompt, str))
+
+
+def output_tokens(trace: Trace) -> tuple[int | None, ...]:
+    return tuple(session.turns[0].output_tokens for session in trace.sessions)
 
 
 def written(tmp_path: Path, *lines: str, header: str = HEADER, end: str = "\r\n") -> Path:
@@ -25,13 +38,13 @@ def written(tmp_path: Path, *lines: str, header: str = HEADER, end: str = "\r\n"
 @real
 def test_the_whole_published_trace() -> None:
     trace = read_azure(SHARED)
-    assert len(trace.offsets_ns) == len(trace.prompt_tokens) == len(trace.output_tokens) == 8_819
+    assert len(trace.sessions) == len(prompt_tokens(trace)) == 8_819
     assert trace.offsets_ns[:3] == (0, 52_000_000, 98_189_000)
     assert list(trace.offsets_ns) == sorted(trace.offsets_ns)
-    assert trace.prompt_tokens[:3] == (4808, 3180, 110)
-    assert sorted(trace.prompt_tokens)[4409] == pytest.approx(1469, abs=2)
-    assert sorted(trace.output_tokens)[4409] == pytest.approx(13, abs=1)
-    assert max(trace.prompt_tokens) == 7437
+    assert prompt_tokens(trace)[:3] == (4808, 3180, 110)
+    assert sorted(prompt_tokens(trace))[4409] == pytest.approx(1469, abs=2)
+    assert np.median(np.array(output_tokens(trace), np.int64)) == pytest.approx(13, abs=1)
+    assert max(prompt_tokens(trace)) == 7437
 
 
 @real
@@ -42,9 +55,9 @@ def test_its_first_ten_minutes_replayed_ten_times_faster() -> None:
     assert workload.trace_offsets_ns == tuple(round(offset_ns / 10) for offset_ns in once.offsets_ns)
     assert len(once.offsets_ns) == 1_482
     sessions = [workload.session(number) for number in range(1_482)]
-    assert [session.turns[0].prompt_tokens for session in sessions] == list(once.prompt_tokens)
-    assert [session.turns[0].output_tokens for session in sessions] == list(once.output_tokens)
-    assert all(len(session.turns[0].prompt.split()) == session.turns[0].prompt_tokens for session in sessions)
+    assert [session.turns[0].prompt_tokens for session in sessions] == list(prompt_tokens(once))
+    assert [session.turns[0].output_tokens for session in sessions] == list(output_tokens(once))
+    assert all(len(joined(session.turns[0].prompt).split()) == session.turns[0].prompt_tokens for session in sessions)
 
 
 def test_all_seven_digits_of_a_stamp_count(tmp_path: Path) -> None:
@@ -59,11 +72,11 @@ def test_stamps_of_2024_and_other_line_ends(tmp_path: Path) -> None:
 
 def test_the_window_ends_before_the_call_that_lies_on_it_and_reads_no_further(tmp_path: Path) -> None:
     rows = ["2023-11-16 18:00:00,1,1", "2023-11-16 18:00:09.9999999,2,2", "2023-11-16 18:00:10,3,3", "rubbish"]
-    assert read_azure(written(tmp_path, *rows), 10 * NS_PER_S).prompt_tokens == (1, 2)
+    assert read_azure(written(tmp_path, *rows), 10 * NS_PER_S).sessions[-1].offset_ns == 9_999_999_900
 
 
 def test_a_call_that_generated_nothing_is_replayed_with_one_token(tmp_path: Path) -> None:
-    assert read_azure(written(tmp_path, "2023-11-16 18:00:00,5,0")).output_tokens == (1,)
+    assert read_azure(written(tmp_path, "2023-11-16 18:00:00,5,0")).sessions[0].turns[0].output_tokens == 1
 
 
 @pytest.mark.parametrize(
@@ -109,4 +122,4 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> No
 
 
 def test_every_format_of_the_configuration_has_a_reader() -> None:
-    assert set(READERS) == set(config.Workload.model_fields["trace_format"].annotation.__args__)  # type: ignore[union-attr]
+    assert {"auto", *READERS} == set(config.Workload.model_fields["trace_format"].annotation.__args__)  # type: ignore[union-attr]

@@ -11,6 +11,7 @@ from latprof.config import TokenCount
 from latprof.errors import ConfigError
 from latprof.workload.draws import check_law, indices, token_count
 from latprof.workload.load import load_workload
+from latprof.workload.sessions import joined
 
 N = 4000
 
@@ -91,6 +92,6 @@ def test_a_session_is_what_it_says() -> None:
     session = workload.session(7)
     assert session.session == 7
     (turn,) = session.turns
-    assert len(turn.prompt.split()) == turn.prompt_tokens
+    assert len(joined(turn.prompt).split()) == turn.prompt_tokens
     assert turn.output_tokens == 8
     assert workload.trace_offsets_ns is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from latprof.client.sse import SseEvent
 from latprof.client.stamps import Channel
@@ -19,6 +19,10 @@ class Usage(NamedTuple):
     output_tokens: int = MISSING_NS
     reasoning_tokens: int = MISSING_NS
     cached_tokens: int = MISSING_NS
+
+    def with_later(self, later: Usage) -> Usage:
+        """What both say together. Counts only grow in a stream, and a part that the later one leaves out (MISSING_NS, the least) stays."""
+        return Usage(*map(max, self, later))
 
 
 class Reading(NamedTuple):
@@ -49,9 +53,15 @@ class Encode(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One API's way to ask and to stream. ``read`` never raises, whatever the server sent."""
+    """One API's way to ask and to stream. ``read`` never raises, whatever the server sent.
+
+    ``headers`` go with every request, lower-case names; ``key_header`` is the header that takes the key, with what stands before it there.
+    """
 
     name: str
     endpoint: str
     encode: Encode
     read: Callable[[SseEvent], Reading]
+    headers: tuple[tuple[str, str], ...] = ()
+    key_header: tuple[str, str] = ("authorization", "Bearer ")
+    over: Literal["http", "websocket"] = "http"

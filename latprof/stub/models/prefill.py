@@ -21,11 +21,11 @@ def prefill_ns(pool: Prefill, new_tokens: int, cached_tokens: int) -> int:
     return round(pool.t0_ns + pool.per_token_ns * new_tokens + pool.per_token_pair_ns * pairs)
 
 
-def block_hashes(token_ids: Sequence[int], block_tokens: int) -> tuple[int, ...]:
-    """A 64-bit hash per full block, chained: equal hashes mean equal text from the beginning."""
-    hashes = []
-    chain = b""
-    for end in range(block_tokens, len(token_ids) + 1, block_tokens):
+def block_hashes(token_ids: Sequence[int], block_tokens: int, known: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """A 64-bit hash per full block, chained: equal hashes mean equal text from the beginning. ``known`` are those of the first blocks."""
+    hashes = list(known)
+    chain = known[-1].to_bytes(8, "big") if known else b""
+    for end in range((len(known) + 1) * block_tokens, len(token_ids) + 1, block_tokens):
         chain = blake2b(chain + array("I", token_ids[end - block_tokens : end]).tobytes(), digest_size=8).digest()
         hashes.append(int.from_bytes(chain, "big"))
     return tuple(hashes)

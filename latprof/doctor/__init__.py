@@ -1,0 +1,1 @@
+"""What this machine can measure: the instrument against a responder of its own on loopback, and the limits that a run will meet."""
