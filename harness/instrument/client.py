@@ -12,7 +12,6 @@ import dataclasses
 import json
 import os
 import pickle
-import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+
+from latprof.worker import peak_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def main() -> None:
     if asked.core is not None:
         os.sched_setaffinity(0, {asked.core})
     did = uvloop.run((_latprof if asked.client == "latprof" else _aiohttp)(asked))
-    did["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    did["peak_mb"] = peak_bytes() / 2**20
     did["modules"] = sorted({name.partition(".")[0] for name in sys.modules})
     print(json.dumps(did))
 

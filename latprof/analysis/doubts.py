@@ -19,12 +19,11 @@ Level = Literal["note", "warning", "fatal"]
 UNKNOWN = math.nan
 """A figure nobody knows: every comparison with it is false, so it raises no doubt."""
 
-
 _ENOUGH_GAPS = 100
-
-
 # Between so few requests one that goes 3 ms late makes another rate.
 _FEW_REQUESTS = 20
+# By so much the first and the last request of any phase may be late: that is told as lateness.
+_SHIFTED_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +240,9 @@ def offered_load(facts: Facts) -> Doubt | None:
     """What was sent must be what was planned."""
     off = abs(facts.offered_per_s / facts.asked_per_s - 1) if facts.asked_per_s else UNKNOWN
     if not off > 0.005 or facts.sent < _FEW_REQUESTS or facts.interrupted or facts.partial:
+        return None
+    # A short burst is longer or shorter by the lateness of two requests, and that is told apart.
+    if facts.offered_per_s and (facts.sent - 1) * abs(1 / facts.offered_per_s - 1 / facts.asked_per_s) < _SHIFTED_S:
         return None
     text = f"the load was {facts.offered_per_s:.4g}/s where the schedule has {facts.asked_per_s:.4g}/s ({_percent(off)} off)"
     remedy = "lower the rate, raise load.max_concurrency if it is set, or give the generator more CPU"

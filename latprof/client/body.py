@@ -20,6 +20,7 @@ _MARK: Final = "\0text\0"
 _MARK_JSON: Final = orjson.dumps(_MARK)
 # Below this a copy costs less than another entry in the list of what to send. A prefix block of 512 tokens has about 3 kB.
 _SHARED_BYTES = 1_024
+_MOST_HELD_BYTES = 64 * 2**20
 
 
 class Said:
@@ -32,10 +33,14 @@ class Said:
 
 
 class BodyWriter:
-    """Writes bodies; equal pieces of text become the same bytes object for as long as the writer lives."""
+    """Writes bodies; equal pieces of text become the same bytes object, as long as the writer still knows them.
+
+    It forgets everything when it knows 64 MB: real answers, which no other session shares, would else pile up.
+    """
 
     def __init__(self) -> None:
         self._escaped: dict[str, bytes] = {}
+        self._held_bytes = 0
 
     def write(self, body: Mapping[str, Any], extra_body: Mapping[str, Any]) -> Body:
         """``body`` with ``extra_body`` laid over it (a null there takes a key away) as JSON.
@@ -64,7 +69,11 @@ class BodyWriter:
         """The inside of a JSON string."""
         escaped = self._escaped.get(text)
         if escaped is None:
+            if self._held_bytes > _MOST_HELD_BYTES:
+                self._escaped.clear()
+                self._held_bytes = 0
             escaped = self._escaped[text] = orjson.dumps(text)[1:-1]
+            self._held_bytes += len(escaped)
         return escaped
 
 

@@ -25,7 +25,7 @@ MS = NS_PER_MS
 RULES = Rules("00112233aabbccdd", seed=1, timeout_ns=3600 * NS_PER_S)
 SERVICE_NS = 5 * MS
 # A live loop on a busy machine may be this late; what the tests tell apart is farther from each other.
-SLACK_NS = 60 * MS
+SLACK_NS = 150 * MS
 
 Sleep = Callable[[int], Coroutine[Any, Any, None]]
 
@@ -115,7 +115,7 @@ def farthest(these: list[int], those: list[int]) -> int:
     return max(abs(one - other) for one, other in zip(these, those, strict=True))
 
 
-async def within_slack(off_ns: Callable[[], Coroutine[Any, Any, int]], tries: int = 4) -> None:
+async def within_slack(off_ns: Callable[[], Coroutine[Any, Any, int]], tries: int = 6) -> None:
     """A machine that stood still gets another try; what is wrong stays wrong."""
     tried: list[int] = []
     while not tried or (tried[-1] >= SLACK_NS and len(tried) < tries):
