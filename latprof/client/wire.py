@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from latprof.client.readers import SHORT_GAP_NS, Readers
 from latprof.units import NS_PER_S
 
 # A stream's reads are some hundred bytes long; a larger buffer costs at every read what it saves at the few that fill it.
@@ -56,18 +57,22 @@ class StampClock:
         self._keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.has_kernel = ask_for_stamps(self._keeper)
         self._loop = loop or asyncio.get_running_loop()
+        # A read that is stamped by its reader must not be put off.
+        self.readers = Readers(self._loop, may_be_lazy=self.has_kernel)
         self._handle = self._loop.call_later(_RESAMPLE_S, self._resample)
 
     def close(self) -> None:
         """Stop sampling."""
         self._handle.cancel()
         self._keeper.close()
+        self.readers.close()
 
     def _resample(self) -> None:
         offset_ns = _offset_ns()
         if abs(offset_ns - self.offset_ns) > _STEP_NS:
             self.steps += 1
         self.offset_ns = offset_ns
+        self.readers.review()
         self._handle = self._loop.call_later(_RESAMPLE_S, self._resample)
 
 
@@ -106,6 +111,7 @@ class Wire:
         "_fd",
         "_last_ns",
         "_loop",
+        "_readers",
         "_receive",
         "_sock",
         "_tls",
@@ -133,7 +139,8 @@ class Wire:
         self._tls: _Tls | None = None
         self._unsent: list[memoryview] = []
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._fd, self._on_readable)
+        self._readers = clock.readers
+        self._readers.add(self._fd, self._on_readable)
 
     def fileno(self) -> int:
         """The socket's descriptor, for whoever asks the kernel how much waits in it."""
@@ -163,7 +170,7 @@ class Wire:
         """Close at once; what was not sent is dropped, and nobody is told."""
         if self.is_open:
             self.is_open = False
-            self._loop.remove_reader(self._fd)
+            self._readers.remove(self._fd)
             if self._unsent:
                 self._loop.remove_writer(self._fd)
             self._sock.close()
@@ -219,6 +226,10 @@ class Wire:
             at_ns = seconds * NS_PER_S + nanoseconds - self._clock.offset_ns
             if not self._last_ns <= at_ns <= now_ns:
                 at_ns = self._settled(at_ns, now_ns)
+            readers = self._readers
+            readers.reads += 1
+            if at_ns - self._last_ns < SHORT_GAP_NS:
+                readers.short_gaps += 1
         else:
             self.user_stamps += 1
         self._last_ns = at_ns
