@@ -73,6 +73,14 @@ def run(
         list[str] | None, typer.Option("--header", "-H", metavar="NAME: VALUE", help="extra request header; repeatable")
     ] = None,
     extra_body: Annotated[str | None, typer.Option(metavar="JSON", help="keys laid over the request body")] = None,
+    connection: Annotated[
+        str | None, typer.Option(metavar="reuse|fresh|session", help="who may use a connection again: any request, none, its session")
+    ] = None,
+    unix_socket: Annotated[Path | None, typer.Option(metavar="PATH", help="connect to this socket instead of the URL's host")] = None,
+    proxy: Annotated[str | None, typer.Option(metavar="URL", help="an HTTP proxy, asked to CONNECT")] = None,
+    cacert: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM certificates to trust instead of the system's")] = None,
+    cert: Annotated[Path | None, typer.Option(metavar="FILE", help="client certificate (PEM)")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="its key, where it is not in the same file")] = None,
     request_rate: Annotated[
         str | None, typer.Option("--request-rate", "--rate", metavar="R", help="open loop, requests per second; or inf")
     ] = None,
@@ -123,6 +131,12 @@ def run(
         Said("target.headers", "--header", _headers(header)),
         Said("target.extra_body", "--extra-body", _json_object("--extra-body", extra_body)),
         Said("target.timeout", "--timeout", timeout),
+        Said("target.connection", "--connection", connection),
+        Said("target.unix_socket", "--unix-socket", unix_socket),
+        Said("target.proxy", "--proxy", proxy),
+        Said("target.ca_file", "--cacert", cacert),
+        Said("target.client_cert", "--cert", cert),
+        Said("target.client_key", "--key", key),
         # Open or closed loop: the flag that says which puts the file's other choice out of force.
         Said("load.phases", "--request-rate", None if request_rate is None else _NULL),
         Said("load.phases", "--concurrency", None if concurrency is None else _NULL),
