@@ -58,7 +58,7 @@ def test_a_real_trace_is_replayed_to_the_token() -> None:
 
 def test_memory_is_flat_in_the_length_of_a_run() -> None:
     assert missed(long_run.figures(long_run.record(600_000))) == []
-    assert missed(long_run.figures(long_run.record(600_000, flush_every_s=3600.0)))
+    assert missed(long_run.figures(long_run.record(1_500_000, flush_every_s=3600.0)))
 
 
 def test_a_figure_that_is_not_a_number_never_passes(capsys: pytest.CaptureFixture[str]) -> None:
