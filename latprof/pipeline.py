@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from latprof.stub.stack import RunningStub
 
 T = TypeVar("T")
+_Figures = dict[str, dict[str, int]]
 
 # What a person who waits for an answer hardly notices; the quickstart shows goodput with it. Nobody's endpoint is judged unasked.
 _STUB_GOODPUT = {"ttft": 200.0, "tpot": 50.0}
@@ -275,7 +276,7 @@ async def _drive(session: _Session, workers: Workers, targets: Targets, stub: Ru
             driven = await workers.drive(counters, session.stop)
         session.meta["phases"].append(_phase_meta(phase, driven))
         if stub is not None:
-            session.meta["stub"] = {"before": before, "after": await _figures(stub), "died": stub.died()}
+            _note_stub(session, before, await _figures(stub), stub.died())
         write_meta(session.folder, session.meta)
     session.meta["interrupted"] = session.stop.is_set()
     try:
@@ -286,7 +287,15 @@ async def _drive(session: _Session, workers: Workers, targets: Targets, stub: Ru
     session.answered = await asyncio.to_thread(answered_traces, session.folder)
 
 
-async def _figures(stub: RunningStub | None) -> dict[str, dict[str, int]]:
+def _note_stub(session: _Session, before: _Figures, after: _Figures, died: str) -> None:
+    """What the stages said of themselves before and after a phase, which is the last in ``phases``."""
+    phase = session.meta["phases"][-1]
+    told = {"name": phase["name"], "start_ns": phase["start_ns"], "end_ns": phase["end_ns"], "before": before, "after": after}
+    phases = [*session.meta.get("stub", {}).get("phases", ()), told]
+    session.meta["stub"] = {"after": after, "died": died, "phases": phases}
+
+
+async def _figures(stub: RunningStub | None) -> _Figures:
     """What the stub's stages say of themselves. Nothing of the stub is imported for a real endpoint."""
     if stub is None:
         return {}

@@ -51,6 +51,8 @@ class Facts:
 
     # outcome
     sent: int = 0
+    planned: int | None = None  # requests, where no time limit decides how many
+    stale_retries: int = 0
     ok: int = 0
     failed: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)
@@ -128,6 +130,32 @@ def failures(facts: Facts) -> Doubt | None:
         f"{facts.failed} of {rows} requests failed ({_percent(share)}): {_listed(facts.errors)}{_said(facts)}; percentiles leave them out"
     )
     return Doubt("failures", "fatal" if share > 0.05 else "warning", text, "lower the rate, or look at the server's log for these errors")
+
+
+def not_sent(facts: Facts) -> Doubt | None:
+    """A session that fails takes its other turns along: what was measured is a lighter load than the one asked for."""
+    missing = 0 if facts.planned is None or facts.interrupted or facts.partial else facts.planned - facts.sent
+    share = missing / facts.planned if facts.planned else 0.0
+    if share <= 0.01 or not facts.failed:
+        return None
+    text = (
+        f"{missing} of {facts.planned} planned requests ({_percent(share)}) were not sent, because their session had failed before:"
+        f" {_listed(facts.errors)}{_said(facts)}"
+    )
+    return Doubt("not_sent", "fatal" if share > 0.05 else "warning", text, "find out why turns fail; fewer turns are another load")
+
+
+def stale(facts: Facts) -> Doubt | None:
+    """Sent again because a kept connection was dead: part of what the users of such a server would see."""
+    share = facts.stale_retries / facts.sent if facts.sent else 0.0
+    if not share:
+        return None
+    text = (
+        f"{facts.stale_retries} requests ({_percent(share)}) met a kept connection that the server had closed, and were sent again on a new one;"
+        " the time that took is in net.upload"
+    )
+    remedy = "raise the server's keep-alive timeout, or take --connection fresh to measure without kept connections"
+    return Doubt("stale_connections", "warning" if share > 0.01 else "note", text, remedy)
 
 
 def lateness(facts: Facts) -> Doubt | None:
@@ -211,11 +239,12 @@ def stamped_by_user(facts: Facts) -> Doubt | None:
 
 
 def clock_step(facts: Facts) -> Doubt | None:
-    """Spans of other hosts are placed by the wall clock."""
+    """Spans of other hosts are placed by the wall clock, and the kernel stamps by it."""
     if not facts.clock_steps:
         return None
     text = (
-        f"this machine's wall clock jumped {facts.clock_steps} time{'s' if facts.clock_steps > 1 else ''} by more than 1 ms during the run"
+        f"this machine's wall clock jumped {facts.clock_steps} time{'s' if facts.clock_steps > 1 else ''} by more than 1 ms during the run;"
+        " around each jump arrivals may be dated wrong by up to as much"
     )
     return Doubt("clock_step", "warning", text, "let the clock be slewed, not stepped (chrony without makestep), and run it again")
 
@@ -445,6 +474,8 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     no_success,
     worker_died,
     failures,
+    not_sent,
+    stale,
     stub_bound,
     lateness,
     connection_wait,

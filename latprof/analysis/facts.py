@@ -50,6 +50,8 @@ def gather(
     of_run = instrument(meta, health, measured, run.chunks)
     facts = Facts(
         sent=counted.sent,
+        planned=_planned(meta, measured),
+        stale_retries=meta.get("stale_retries", 0),
         ok=counted.ok,
         failed=counted.failed,
         errors=counted.errors,
@@ -85,6 +87,14 @@ def _error_text(measured: Requests, errors: Mapping[str, int]) -> str:
         return ""
     rows = np.flatnonzero(measured.error_class == max(errors, key=lambda name: errors[name]))
     return " ".join(str(measured.error_text[rows[0]]).split())[:160] if len(rows) else ""
+
+
+def _planned(meta: Mapping[str, Any], measured: Requests) -> int | None:
+    """How many requests the schedule had, where nothing but their number ended it: of sessions of many turns, time may cut the last."""
+    load = meta.get("config", {}).get("load", {})
+    turns_are_cut = len(measured) and measured.turn.max() > 0 and (load.get("num_requests") is None or load.get("duration") is not None)
+    planned = [number for name, number in meta.get("planned", {}).items() if name != WARMUP]
+    return None if turns_are_cut or load.get("phases") or not planned or None in planned else sum(planned)
 
 
 def is_open(meta: Mapping[str, Any]) -> bool:
@@ -165,15 +175,21 @@ def _conflicts(layers: Layers) -> dict[str, int]:
 
 
 def _stub(meta: Mapping[str, Any]) -> dict[str, Any]:
-    stub, phase = meta.get("stub", {}), measured_phase(meta)
-    before, after = stub.get("before", {}), stub.get("after", {})
-    length_ns = phase.get("end_ns", 0) - phase.get("start_ns", 0)
+    """What the stub's stages say of themselves: of several measured phases the one in which they had most to do."""
+    stub = meta.get("stub", {})
+    after = stub.get("after", {})
     stages = []
     for stage, figures in after.items():
-        used_ns = figures.get("cpu_ns", np.nan) - before.get(stage, {}).get("cpu_ns", np.nan)
-        cpu_share = used_ns / length_ns if length_ns > 0 else UNKNOWN
-        stages.append(StageFacts(stage, figures.get("timer_error_p99_ns", UNKNOWN), cpu_share))
+        shares = [_cpu_share(stage, phase) for phase in stub.get("phases", ()) if phase.get("name") != WARMUP]
+        stages.append(StageFacts(stage, figures.get("timer_error_p99_ns", UNKNOWN), max(shares, default=UNKNOWN)))
     return {"stages": tuple(stages), "stages_died": stub.get("died", "")}
+
+
+def _cpu_share(stage: str, phase: Mapping[str, Any]) -> float:
+    """CPU of one stage over the length of a phase; not a number where it is not known."""
+    used_ns = phase["after"].get(stage, {}).get("cpu_ns", np.nan) - phase["before"].get(stage, {}).get("cpu_ns", np.nan)
+    length_ns = phase["end_ns"] - phase["start_ns"]
+    return float(used_ns / length_ns) if length_ns > 0 else UNKNOWN
 
 
 def _buffering(run: Run, layers: Layers, spans: Spans) -> Buffering | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, quote, urlsplit
 
 from latprof.client.redact import Redactor, secrets_in_query
@@ -23,7 +23,7 @@ class Address:
     host: str
     port: int
     path: str
-    query: str = ""
+    query: str = field(default="", repr=False)  # it may hold a key
 
     @property
     def is_tls(self) -> bool:

@@ -17,7 +17,7 @@ from latprof.client.address import Address, read_address
 from latprof.client.dialects import DIALECTS
 from latprof.client.dialects.dialect import Dialect
 from latprof.client.headers import head_prefix, request_headers
-from latprof.client.redact import is_sensitive, secrets_in_headers
+from latprof.client.redact import is_sensitive, secrets_in_body, secrets_in_headers
 from latprof.client.tls import TlsFiles, tls_context
 from latprof.errors import UsageError
 
@@ -85,7 +85,12 @@ def resolve_endpoint(target: Target, url: str, environment: Mapping[str, str]) -
         orjson.dumps(target.extra_body)
     except TypeError as error:
         raise UsageError(f"--extra-body (target.extra_body) cannot be written as JSON: {error}") from None
-    secrets = [*secrets_in_headers(headers), *address.secrets, *((proxy.authorization.partition(" ")[2],) if proxy is not None else ())]
+    secrets = [
+        *secrets_in_headers(headers),
+        *address.secrets,
+        *secrets_in_body(target.extra_body),
+        *((proxy.authorization.partition(" ")[2],) if proxy is not None else ()),
+    ]
     return Endpoint(
         address=address,
         dialect_name=dialect.name,

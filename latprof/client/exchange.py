@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from latprof.client.answer import Answer, Ending
 from latprof.client.http1 import Ended, ResponseReader
 from latprof.client.wire import Wire
-from latprof.units import MISSING_NS
+from latprof.units import MISSING_NS, NS_PER_MS
+
+# An end mark and the end of its message come in one segment, or in the next.
+_UNENDED_NS = 250 * NS_PER_MS
 
 
 class Connection:
@@ -38,7 +41,7 @@ class Connection:
     def begin(self, request: Sequence[bytes], answer: Answer, deadline_ns: int) -> asyncio.Future[Ended]:
         """Send ``request`` and let ``answer`` take the response in; done when that is over. To be followed by `settle`, whatever happens.
 
-        Stamps ``send_ns`` unless an earlier connection already did, and ``written_ns``. The future raises TimeoutError after `give_up`.
+        Stamps ``send_ns`` unless an earlier connection already did, and ``written_ns``. The future raises TimeoutError after `look` has found its time over.
         """
         wire, attempt = self._wire, answer.attempt
         over = self._over = asyncio.get_running_loop().create_future()
@@ -67,9 +70,15 @@ class Connection:
             self._reader = self._over = None
             self.is_reused = True
 
-    def give_up(self) -> None:
-        """End the exchange that is going on with a TimeoutError."""
-        if self._over is not None and not self._over.done():
+    def look(self, now_ns: int) -> None:
+        """End the exchange that is going on with a TimeoutError when its time is over: past its deadline, or a while after the stream's end mark.
+
+        A server that has said all and does not end its message must not hold a place until the timeout.
+        """
+        reader = self._reader
+        if reader is not None and reader.answer.is_done and now_ns - reader.answer.at_ns > _UNENDED_NS:
+            self.deadline_ns = now_ns
+        if now_ns >= self.deadline_ns and self._over is not None and not self._over.done():
             self._over.set_exception(TimeoutError())
 
     def close(self) -> None:

@@ -155,7 +155,7 @@ def collector_off() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.unfreeze()
+        # What is frozen stays so: thawed, it would all be looked through again before the next phase, after its T0 was fixed.
         if was_enabled:
             gc.enable()
 

@@ -20,7 +20,7 @@ from latprof.client.dialects.openai_responses import read
 from latprof.client.frames import Frames
 from latprof.client.http1 import Ended
 from latprof.client.sse import SseEvent
-from latprof.client.stamps import ErrorClass
+from latprof.client.stamps import STALE_NS, ErrorClass
 from latprof.units import MISSING_NS
 
 MOST_LANES: Final = 32
@@ -81,7 +81,8 @@ class Socket:
         self._lanes_of: dict[int, list[_Lane]] = {}
         self._responses: dict[tuple[int, int], str] = {}
         self._unwritten: list[_Turn] = []
-        self._last_read_ns = MISSING_NS
+        self._reads = 0
+        self._read_ns = self._read_before_ns = MISSING_NS  # stamps of the read in hand, and of the one before it
         self._user_stamps = frames.wire.user_stamps
         frames.on_message, frames.on_closed = self._received, self._closed
         frames.wire.on_written = self._written
@@ -185,12 +186,14 @@ class Socket:
 
     def _received(self, data: bytes, at_ns: int) -> None:
         wire = self._frames.wire
+        if self._reads != wire.reads:  # several events may come with one read
+            self._reads, self._read_before_ns, self._read_ns = wire.reads, self._read_ns, at_ns
         lane = self._lanes.get(self._name_in(data)) or self._only_busy_lane()
         if lane is None or not lane.turns:
             self._unasked(data, at_ns)
         else:
             self._deliver(lane, data, at_ns)
-        self._last_read_ns, self._user_stamps = at_ns, wire.user_stamps
+        self._user_stamps = wire.user_stamps
 
     def _name_in(self, data: bytes) -> str | None:
         """Which lane an event belongs to; nobody needs to look while there is only the nameless one."""
@@ -230,7 +233,7 @@ class Socket:
         """What an event makes of its turn; None while it goes on."""
         answer, attempt = turn.answer, turn.answer.attempt
         self._count_read(turn)
-        answer.at_ns, answer.previous_ns = at_ns, max(self._last_read_ns, turn.sent_ns)
+        answer.at_ns, answer.previous_ns = at_ns, max(self._read_before_ns, turn.sent_ns)
         if attempt.first_event_ns == MISSING_NS and (again := _again(event.data)) is not None:
             return _retried(turn, Ended(Ending.COMPLETE, at_ns), again)
         if attempt.first_event_ns == MISSING_NS and (status := _refused(event.data)):
@@ -255,7 +258,9 @@ class Socket:
             for turn in lane.turns:
                 heard = turn.answer.attempt.first_byte_ns != MISSING_NS
                 ended = Ended(Ending.CUT if heard else Ending.SILENT, at_ns, text)
-                _settle(turn, Outcome(ended) if heard or not self.has_had_turns else Outcome(ended, Again.LOST))
+                # A server that thinks and then hangs up has failed the turn; only what was lost at once is asked again.
+                was_stale = not heard and self.has_had_turns and at_ns - turn.sent_ns < STALE_NS
+                _settle(turn, Outcome(ended, Again.LOST if was_stale else None))
             lane.turns.clear()
 
 

@@ -65,6 +65,15 @@ def secrets_in_headers(headers: Mapping[str, str]) -> list[str]:
     return [*values, *parts, *(part.partition("=")[2] for part in parts)]
 
 
+def secrets_in_body(body: object, *, named: bool = False) -> list[str]:
+    """Every text in a JSON value that stands, however deep, under a key that names a secret: servers echo what they refuse."""
+    if isinstance(body, Mapping):
+        return [found for key, value in body.items() for found in secrets_in_body(value, named=named or is_sensitive(str(key)))]
+    if isinstance(body, list | tuple):
+        return [found for value in body for found in secrets_in_body(value, named=named)]
+    return [str(body)] if named and isinstance(body, str | int) and not isinstance(body, bool) else []
+
+
 def secrets_in_query(query: str) -> list[str]:
     """The secret values in a URL's query, as they stand there and as they read: a server may echo either."""
     pairs = [pair.partition("=") for pair in query.split("&")]

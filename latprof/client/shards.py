@@ -72,9 +72,13 @@ def count_workers(wanted: int | Literal["auto"], phases: Sequence[Phase], cores:
     """
     caps = [cap for phase in phases for cap in (phase.concurrency, phase.max_concurrency) if cap is not None]
     if wanted != "auto":
-        return min([wanted, *caps])
-    needed = max(-(-cores_needed(phase) // _PLANNED_CORE) for phase in phases)
-    return min([max(1, min(int(needed), cores - 1 if is_local else cores)), *caps])
+        most = min([wanted, *caps])
+    else:
+        needed = max(-(-cores_needed(phase) // _PLANNED_CORE) for phase in phases)
+        most = min([max(1, min(int(needed), cores - 1 if is_local else cores)), *caps])
+    # A closed loop whose places do not come out even would end with some of its places done and others not.
+    closed = [phase.concurrency for phase in phases if phase.concurrency is not None]
+    return next(number for number in range(most, 0, -1) if all(places % number == 0 for places in closed))
 
 
 def cores_needed(phase: Phase) -> float:

@@ -9,7 +9,11 @@ from array import array
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from latprof.units import MISSING_NS
+from latprof.units import MISSING_NS, NS_PER_MS
+
+STALE_NS = 100 * NS_PER_MS
+"""A kept connection that closes without a word this soon after a request was dead before it, and the request is sent again. Longer than a reset
+takes to come back over most networks, shorter than an answer worth measuring takes to fail."""
 
 
 class ErrorClass(StrEnum):

@@ -12,9 +12,10 @@ from latprof.client.answer import Answer, Ending
 from latprof.client.body import Body, BodyWriter
 from latprof.client.dial import Dialer, UnreachableError
 from latprof.client.endpoint import Endpoint
+from latprof.client.http1 import Ended
 from latprof.client.pool import Pool
 from latprof.client.redact import Redactor
-from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
+from latprof.client.stamps import STALE_NS, Attempt, ChunkLog, ErrorClass
 from latprof.client.wire import StampClock
 from latprof.units import MISSING_NS, NS_PER_S
 from latprof.workload.sessions import NO_ANSWERS, Answers, Session, Turn, messages, turn_of
@@ -127,14 +128,14 @@ class HttpTransport:
         try:
             request = self._request(ask, attempt)
             connection = self._pool.take_idle(ask.session) or await self._pool.take(attempt, deadline_ns)
-            if self._watch is None:
-                self._watch = asyncio.get_running_loop().call_later(_WATCH_S, self._on_watch)
+            self._watch_over()
             ended = await connection.begin(request, answer, deadline_ns)
-            if ended.ending is Ending.SILENT and connection.is_reused:
+            if connection.is_reused and _was_stale(ended, attempt):
                 # The peer had closed it while idle, as any server may: not a failure of this request. ``send_ns`` stays the first.
                 self.stale_retries += 1
                 attempt.written_ns = MISSING_NS
                 connection = await self._pool.replace(connection, attempt, deadline_ns)
+                self._watch_over()
                 ended = await connection.begin(request, answer, deadline_ns)
         except TimeoutError:
             text = f"no complete answer within {self.endpoint.timeout_ns / NS_PER_S:g} s (target.timeout); {reached(attempt)}"
@@ -148,7 +149,7 @@ class HttpTransport:
             answer.end(*ended)
         finally:
             if connection is not None:
-                self._pool.give_back(connection, ask.session, is_last=ask.is_last)
+                self._pool.give_back(connection, ask.session, is_last=ask.is_last or not attempt.succeeded)
         return answer.text if ask.keeps_answer else ""
 
     async def close(self) -> None:
@@ -164,15 +165,26 @@ class HttpTransport:
         body = ask.body
         return (head + body[0],) if len(body) == 1 and len(body[0]) < _COPIED_BYTES else (head, *body)
 
+    def _watch_over(self) -> None:
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(_WATCH_S, self._on_watch)
+
     def _on_watch(self) -> None:
         """One look at all requests in flight, instead of a timer for each: a timeout may come this much late."""
         self._watch = None
         now_ns = time.monotonic_ns()
         for connection in self._pool.in_use:
-            if now_ns >= connection.deadline_ns:
-                connection.give_up()
+            connection.look(now_ns)
         if self._pool.in_use:
             self._watch = asyncio.get_running_loop().call_later(_WATCH_S, self._on_watch)
+
+
+def _was_stale(ended: Ended, attempt: Attempt) -> bool:
+    """Whether a kept connection was dead before the request: nothing came back, and that was known at once.
+
+    A server that thinks and then hangs up has failed this request; to send it again would hide that.
+    """
+    return ended.ending is Ending.SILENT and ended.at_ns - attempt.send_ns < STALE_NS
 
 
 def reached(attempt: Attempt) -> str:

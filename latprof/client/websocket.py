@@ -163,7 +163,10 @@ class WebSocketTransport:
         if not self.endpoint.ws_traceparent:
             return {}
         told = self.endpoint.extra_body.get("metadata")
-        context = {"traceparent": f"00-{attempt.trace_id}-{attempt.span_id}-01", "tracestate": f"latprof={ask.session}.{ask.turn}"}
+        context = {
+            "traceparent": f"00-{attempt.trace_id}-{attempt.span_id}-{self.endpoint.sampled:02x}",
+            "tracestate": f"latprof={ask.session}.{ask.turn}",
+        }
         return {"metadata": {**(told if isinstance(told, dict) else {}), **context}}
 
     def _after(self, ask: Ask, attempt: Attempt) -> None:
@@ -187,6 +190,7 @@ class WebSocketTransport:
             self._leave(session, whatever=True)
             line = None
         if line is None:
+            self._drop_dead()
             line = self._line_with_room()
             is_new = line is None
             if line is None:
@@ -254,6 +258,12 @@ class WebSocketTransport:
         is_kept = self.endpoint.ws_streams > 1 and self.endpoint.reuse != "fresh" and socket.is_usable
         if not line.sessions and not is_kept:
             self._drop(line)
+
+    def _drop_dead(self) -> None:
+        """Connections that were kept for whoever comes, and that the server has closed or will not use much longer, give their places back."""
+        for line in self._open_lines.copy():
+            if line.socket is not None and not line.sessions and not line.may_be_used:
+                self._drop(line)
 
     def _drop(self, line: _Line) -> None:
         """Close a connection."""

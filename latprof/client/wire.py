@@ -33,6 +33,8 @@ _ANCILLARY_BYTES = socket.CMSG_SPACE(_STAMP.size) if hasattr(socket, "CMSG_SPACE
 # The offset between the clocks is known this well: a stamp further in the future was made by another clock than ours.
 _MOST_AHEAD_NS = 50_000
 _RESAMPLE_S = 0.1
+# The event loop was this late, or the clock was set back: worth the 2 µs of another look at it.
+_WORTH_A_LOOK_NS = 5_000_000
 _STEP_NS = 1_000_000
 
 OnRead = Callable[[bytes, int], None]
@@ -67,11 +69,17 @@ class StampClock:
         self._keeper.close()
         self.readers.close()
 
-    def _resample(self) -> None:
+    def look_again(self) -> int:
+        """Sample the offset now; by how much it has changed."""
         offset_ns = _offset_ns()
-        if abs(offset_ns - self.offset_ns) > _STEP_NS:
+        moved_ns = offset_ns - self.offset_ns
+        if abs(moved_ns) > _STEP_NS:
             self.steps += 1
         self.offset_ns = offset_ns
+        return moved_ns
+
+    def _resample(self) -> None:
+        self.look_again()
         self.readers.review()
         self._handle = self._loop.call_later(_RESAMPLE_S, self._resample)
 
@@ -224,7 +232,7 @@ class Wire:
         if ancillary:
             seconds, nanoseconds = _STAMP.unpack(ancillary[0][2])
             at_ns = seconds * NS_PER_S + nanoseconds - self._clock.offset_ns
-            if not self._last_ns <= at_ns <= now_ns:
+            if not self._last_ns <= at_ns <= now_ns or now_ns - at_ns > _WORTH_A_LOOK_NS:
                 at_ns = self._settled(at_ns, now_ns)
             readers = self._readers
             readers.reads += 1
@@ -241,7 +249,10 @@ class Wire:
             self._decrypted(self._tls, data, at_ns)
 
     def _settled(self, at_ns: int, now_ns: int) -> int:
-        """A kernel stamp that contradicts the monotonic clock: within the offset's own error it is rounded, else not used."""
+        """A kernel stamp that is old, or contradicts the monotonic clock: with the offset as it is now it is used, rounded within its error, or not."""
+        at_ns -= self._clock.look_again()
+        if self._last_ns <= at_ns <= now_ns:
+            return at_ns
         if now_ns < at_ns <= now_ns + _MOST_AHEAD_NS:
             return now_ns
         if self._last_ns - _MOST_AHEAD_NS <= at_ns < self._last_ns:

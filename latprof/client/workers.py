@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from itertools import islice
@@ -158,7 +158,7 @@ class Workers:
                 waited = [end for end in ends.values() if not end.done()]
                 await asyncio.wait([*waited, *([] if told else [stopping])], timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
                 _merge(counters, [worker.counters for worker in self._workers])
-                if not told and (stopping.done() or any(worker.is_dead or worker.cannot_write for worker in self._workers)):
+                if not told and (stopping.done() or self._has_trouble(ends.values())):
                     told = True
                     for worker in alive:
                         await worker.say(Stop())
@@ -167,6 +167,12 @@ class Workers:
                 task.cancel()
         _merge(counters, [worker.counters for worker in self._workers])
         return [self._driven(ends[number].result()) if number in ends else None for number in range(len(self))]
+
+    def _has_trouble(self, ends: Iterable[asyncio.Task[Any]]) -> bool:
+        """A worker died, cannot write, or found an error: what the others would still send is not the load that was asked for."""
+        if any(worker.is_dead or worker.cannot_write for worker in self._workers):
+            return True
+        return any(end.done() and not isinstance(end.result(), Ended) for end in ends)
 
     async def close(self) -> None:
         """Have everything written, and wait for their end.

@@ -28,6 +28,7 @@ class Do(Enum):
     CLOSE = auto()
     RESET = auto()
     HANG = auto()
+    THINK = auto()  # longer than a dead connection takes to be found out
 
 
 Script = Sequence[bytes | Do]
@@ -134,6 +135,8 @@ async def _play(script: Script, writer: asyncio.StreamWriter) -> bool:
             await asyncio.sleep(0.005)
         elif step is Do.HANG:
             await asyncio.sleep(3600)
+        elif step is Do.THINK:
+            await asyncio.sleep(0.25)
         else:
             if step is Do.RESET:
                 sock: socket.socket = writer.get_extra_info("socket")

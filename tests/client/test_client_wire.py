@@ -14,12 +14,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from scripted_peer import ANSWER, CHUNKED, DONE, FOUR, STOP, TAIL, TURN, TWO, Do, Script, chunk, client, new_attempt, scripted, send_one
+from scripted_peer import (
+    ANSWER,
+    CHUNKED,
+    DONE,
+    FOUR,
+    STOP,
+    TAIL,
+    TURN,
+    TWO,
+    Do,
+    Script,
+    chunk,
+    client,
+    new_attempt,
+    plain,
+    scripted,
+    send_one,
+)
 
 from latprof.client.stamps import ChunkLog, ErrorClass
 from latprof.client.wire import SO_TIMESTAMPNS, StampClock, Wire, ask_for_stamps
 from latprof.errors import UsageError
 from latprof.units import MISSING_NS, NS_PER_MS
+from latprof.workload.sessions import chain
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="kernel receive stamps are asked for on Linux")
 
@@ -92,19 +110,19 @@ async def test_without_kernel_stamps_the_read_is_stamped_and_counted() -> None:
 
 
 @linux
-@pytest.mark.parametrize("step_ns", [-3_000 * NS_PER_MS, 3_000 * NS_PER_MS])
-async def test_stamps_of_a_clock_that_was_set_are_not_used(step_ns: int) -> None:
+@pytest.mark.parametrize("step_ns", [-3_000 * NS_PER_MS, -30 * NS_PER_MS, 30 * NS_PER_MS, 3_000 * NS_PER_MS])
+async def test_a_clock_that_was_set_dates_nothing_wrong(step_ns: int) -> None:
     async with wires() as (wire, far, clock):
         heard = Heard()
         heard.listen(wire)
         far.sendall(b"a")
         await heard.until(1)
+        await asyncio.sleep(0.05)  # so long that a stamp too early by the smaller step would still come after the last one
         clock.offset_ns += step_ns
-        began_ns, user_stamps = time.monotonic_ns(), wire.user_stamps
+        began_ns = time.monotonic_ns()
         far.sendall(b"b")
         await heard.until(2)
-        assert wire.user_stamps == user_stamps + 1
-        assert began_ns <= heard.reads[1][1] <= time.monotonic_ns()
+        assert began_ns - NS_PER_MS <= heard.reads[1][1] <= time.monotonic_ns()
         await eventually(lambda: clock.steps > 0)
 
 
@@ -162,6 +180,57 @@ async def test_one_read_with_two_tokens_gives_both_its_stamp() -> None:
     assert attempt.before_first_token_ns == attempt.written_ns < attempt.first_token_ns
 
 
+async def test_a_connection_that_dies_after_thinking_is_a_failure_not_a_stale_one() -> None:
+    thinks = [Do.THINK, Do.CLOSE]
+    async with scripted(ANSWER, thinks, ANSWER) as peer, client(peer.url) as transport:
+        assert (await send_one(transport)).succeeded
+        attempt = await send_one(transport)
+        assert transport.stale_retries == 0
+    assert attempt.error_class == ErrorClass.DISCONNECTED
+    assert len(peer.requests) == 2
+
+
+async def test_a_timeout_holds_also_after_a_slow_second_dial() -> None:
+    async with (
+        scripted(ANSWER, [Do.CLOSE], [Do.HANG]) as peer,
+        proxy(pause_s=0.12) as (port, _),
+        client(peer.url, proxy=f"http://127.0.0.1:{port}", timeout="600ms") as transport,
+        asyncio.timeout(5),
+    ):
+        assert (await send_one(transport)).succeeded
+        attempt = await send_one(transport)
+        assert transport.stale_retries == 1
+    assert attempt.error_class == ErrorClass.TIMEOUT
+
+
+async def test_a_message_that_never_ends_frees_its_place_soon_after_the_end_mark() -> None:
+    unended = [CHUNKED, chunk(TWO), chunk(STOP), chunk(DONE), Do.HANG]
+    async with scripted(unended, ANSWER) as peer, client(peer.url, max_connections=1) as transport:
+        began_ns = time.monotonic_ns()
+        first, second = await send_one(transport), await send_one(transport)
+        assert time.monotonic_ns() - began_ns < 5_000 * NS_PER_MS
+    assert first.succeeded
+    assert second.succeeded
+
+
+async def test_a_session_that_fails_leaves_no_connection() -> None:
+    async with scripted(plain("429 Too Many Requests", b"{}")) as peer, client(peer.url, connection="session") as transport:
+        session = chain(1, (TURN, TURN))
+        attempt = new_attempt()
+        await transport.send(transport.encoder()(session, 0), attempt, ChunkLog())
+        assert list(transport._pool.idle()) == []
+    assert attempt.error_class == ErrorClass.RATE_LIMITED
+
+
+async def test_secrets_of_the_body_and_the_query_are_never_shown() -> None:
+    body = {"user_token": "hunter2hunter2", "metadata": {"api_key": ["zzTopSecret9"]}, "n": 1}
+    echo = plain("422 Unprocessable", b'{"input": "hunter2hunter2", "also": "zzTopSecret9"}')
+    async with scripted(echo) as peer, client(f"{peer.url}/v1?api-key=qqSecretKey", extra_body=body) as transport:
+        attempt = await send_one(transport)
+        shown = attempt.error_text + repr(transport.endpoint)
+    assert not [secret for secret in ("hunter2hunter2", "zzTopSecret9", "qqSecretKey") if secret in shown]
+
+
 # --- ways to connect ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -183,7 +252,7 @@ async def test_a_unix_socket_that_nobody_listens_on(tmp_path: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def proxy(status: bytes = b"200 OK") -> AsyncIterator[tuple[int, list[bytes]]]:
+async def proxy(status: bytes = b"200 OK", pause_s: float = 0) -> AsyncIterator[tuple[int, list[bytes]]]:
     """An HTTP proxy that tunnels; its port, and the heads it was sent."""
     heads: list[bytes] = []
     tasks: set[asyncio.Task[None]] = set()
@@ -197,6 +266,7 @@ async def proxy(status: bytes = b"200 OK") -> AsyncIterator[tuple[int, list[byte
 
     async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(head := await reader.readuntil(b"\r\n\r\n"))
+        await asyncio.sleep(pause_s)
         writer.write(b"HTTP/1.1 " + status + b"\r\n\r\n")
         if not status.startswith(b"2"):
             writer.close()
@@ -253,8 +323,6 @@ async def test_a_proxy_that_cannot_be_used_is_a_usage_error(proxy_url: str, said
 @pytest.mark.parametrize(("mode", "connections"), [("reuse", 1), ("fresh", 4), ("session", 2)])
 async def test_who_may_use_a_connection_again(mode: str, connections: int) -> None:
     """Two sessions of two turns each, one after the other."""
-    from latprof.workload.sessions import chain
-
     async with scripted(ANSWER) as peer, client(peer.url, connection=mode) as transport:
         encode = transport.encoder()
         for number in (1, 2):

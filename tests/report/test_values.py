@@ -71,6 +71,12 @@ def measured(**health: Any) -> list[dict[str, Any]]:
     return [{"name": "measured", "start_ns": 0, "end_ns": 10 * NS_PER_S, "health": {"loop_lag_p99_ns": MS, "cpu_share": 0.2} | health}]
 
 
+def told(name: str, start_s: float, end_s: float, before_s: float, after_s: float) -> dict[str, Any]:
+    """A phase as the stub's gateway tells of it: CPU seconds before and after."""
+    cpu = {moment: {"gateway": {"cpu_ns": used_s * NS_PER_S}} for moment, used_s in (("before", before_s), ("after", after_s))}
+    return {"name": name, "start_ns": start_s * NS_PER_S, "end_ns": end_s * NS_PER_S, **cpu}
+
+
 @pytest.mark.parametrize(
     ("meta", "doubt"),
     [
@@ -86,7 +92,15 @@ def measured(**health: Any) -> list[dict[str, Any]]:
         ({"stub": {"died": "router ended with 1"}}, "stub_bound"),
         ({"stub": {"after": {"gateway": {"timer_error_p99_ns": 9 * MS}}}}, "stub_bound"),
         (
-            {"stub": {"before": {"gateway": {"cpu_ns": 0}}, "after": {"gateway": {"cpu_ns": 9 * NS_PER_S}}}, "phases": measured()},
+            {
+                "stub": {
+                    "after": {"gateway": {"cpu_ns": 18 * NS_PER_S}},
+                    "phases": [
+                        told("one", 0, 10, 0, 1),  # busy in one of two phases is busy
+                        told("two", 10, 20, 1, 10.5),
+                    ],
+                }
+            },
             "stub_bound",
         ),
     ],

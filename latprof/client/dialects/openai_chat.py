@@ -57,7 +57,7 @@ def _read_message(message: dict[str, Any]) -> Reading:
             channel, answering = _tokens(delta)
             first = channel if first is Channel.NONE else first
             answers = answers or answering
-            text += text_of(delta.get("content"))
+            text += _text_in(delta.get("content"))
         finished = finished or bool(choice.get("finish_reason"))
     usage = message.get("usage")
     return Reading(
@@ -69,6 +69,13 @@ def _read_message(message: dict[str, Any]) -> Reading:
         body_timings=body_timings(message) if "timings" in message or "time_info" in message else "",
         response_id=text_of(message.get("id")),
     )
+
+
+def _text_in(content: object) -> str:
+    """The text of a delta's content: a string, or Mistral's list of typed parts."""
+    if isinstance(content, list):
+        return "".join(text_of(part.get("text")) for part in dicts_in(content))
+    return text_of(content)
 
 
 def _tokens(delta: dict[str, Any]) -> tuple[Channel, bool]:
