@@ -181,7 +181,7 @@ async def test_one_read_with_two_tokens_gives_both_its_stamp() -> None:
 
 
 async def test_a_connection_that_dies_after_thinking_is_a_failure_not_a_stale_one() -> None:
-    thinks = [Do.THINK, Do.CLOSE]
+    thinks: Script = [Do.THINK, Do.CLOSE]
     async with scripted(ANSWER, thinks, ANSWER) as peer, client(peer.url) as transport:
         assert (await send_one(transport)).succeeded
         attempt = await send_one(transport)
@@ -204,7 +204,7 @@ async def test_a_timeout_holds_also_after_a_slow_second_dial() -> None:
 
 
 async def test_a_message_that_never_ends_frees_its_place_soon_after_the_end_mark() -> None:
-    unended = [CHUNKED, chunk(TWO), chunk(STOP), chunk(DONE), Do.HANG]
+    unended: Script = [CHUNKED, chunk(TWO), chunk(STOP), chunk(DONE), Do.HANG]
     async with scripted(unended, ANSWER) as peer, client(peer.url, max_connections=1) as transport:
         began_ns = time.monotonic_ns()
         first, second = await send_one(transport), await send_one(transport)

@@ -90,7 +90,7 @@ def made_run(n: int = 1_200, **meta: Any) -> tuple[Run, Layers, Spans]:
 
 
 def made_report(n: int = 1_200, **meta: Any) -> Report:
-    return build(*made_run(n, **({"planned": {"measured": n}} | meta)))
+    return build(*made_run(n, **({"planned": {"measured": n + 2 if n else 1_200}} | meta)))
 
 
 def _attempt(index: int, ttft_ns: int, late_ns: int) -> Attempt:
