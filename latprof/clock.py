@@ -54,6 +54,12 @@ def wall_anchor(tries: int = 16) -> WallAnchor:
     return min(readings, key=lambda reading: reading.bracket_ns)
 
 
+def wall_offset_ns() -> int:
+    """Unix time minus the monotonic clock, now. It changes when the wall clock is stepped, and not when it is slewed."""
+    anchor = wall_anchor(tries=4)
+    return anchor.unix_ns - anchor.monotonic_ns
+
+
 class Timer(Protocol):
     """Wakes a coroutine at an instant of the monotonic clock.
 

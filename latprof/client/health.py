@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Self
 
-from latprof.clock import wall_anchor
+from latprof.clock import wall_offset_ns
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
 
 _TICK_NS = 20 * NS_PER_MS
@@ -86,7 +86,7 @@ class HealthSampler:
         self._looks = self._looks_until = 0
         self._sockets_seen = self._sockets_waiting = self._most_waiting = 0
         self._clock_steps = 0
-        self._offset_ns = _wall_offset_ns()
+        self._offset_ns = wall_offset_ns()
         self._collections = _Collections()
         self._began_ns = time.monotonic_ns()
         self._began_cpu_ns = time.process_time_ns()
@@ -136,7 +136,7 @@ class HealthSampler:
             self._sockets_seen += 1
             self._sockets_waiting += waiting > 0
             self._most_waiting = max(self._most_waiting, waiting)
-        offset_ns = _wall_offset_ns()
+        offset_ns = wall_offset_ns()
         if abs(offset_ns - self._offset_ns) > _STEP_NS:
             self._clock_steps += 1
         self._offset_ns = offset_ns
@@ -251,11 +251,6 @@ def _unread_bytes(socket: int) -> int:
         return int(struct.unpack("i", fcntl.ioctl(socket, termios.FIONREAD, b"\0\0\0\0"))[0])
     except OSError:
         return 0
-
-
-def _wall_offset_ns() -> int:
-    anchor = wall_anchor(tries=4)
-    return anchor.unix_ns - anchor.monotonic_ns
 
 
 def _starved_ns() -> int | None:

@@ -4,8 +4,8 @@
     lazily     all sockets are looked at once a millisecond, and what waits is read in one go
 
 Stamped by the kernel, an arrival does not care when it is read, as long as no second segment of the same stream has come by then. Under load that
-leaves a choice: waking 40 000 times a second for one segment each costs 1.5 times as much as looking a thousand times (one wake-up, one look,
-warm caches). So reading turns lazy when there is much to read and each stream pauses for several looks, and eager again when not.
+leaves a choice: waking 40 000 times a second for one segment each costs 1.5 times as much as looking a thousand times (13 against 8.6 µs a read of a
+loop that does nothing else). So reading turns lazy when there is much to read and each stream pauses for several looks, and eager again when not.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from latprof.client.readers import SHORT_GAP_NS, Readers
+from latprof.clock import wall_offset_ns
 from latprof.units import NS_PER_S
 
 # A stream's reads are some hundred bytes long; a larger buffer costs at every read what it saves at the few that fill it.
@@ -35,7 +36,6 @@ _MOST_AHEAD_NS = 50_000
 _RESAMPLE_S = 0.1
 # The event loop was this late, or the clock was set back: worth the 2 µs of another look at it.
 _WORTH_A_LOOK_NS = 5_000_000
-_STEP_NS = 1_000_000
 
 OnRead = Callable[[bytes, int], None]
 """Bytes, and the stamp of the read that brought them."""
@@ -48,13 +48,12 @@ OnWritten = Callable[[int], None]
 class StampClock:
     """Turns the kernel's receive stamps (CLOCK_REALTIME) into this process's monotonic ns. One per event loop; `close` it.
 
-    The offset is sampled ten times a second. Slewing moves both clocks alike; a step of the realtime clock is counted in ``steps``, and until
-    the next sample stamps that contradict the monotonic clock are not used.
+    The offset is sampled ten times a second. Slewing moves both clocks alike; after a step of the realtime clock stamps that contradict the
+    monotonic clock are not used until the next sample. (That there was one is told by `latprof.client.health`.)
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self.steps = 0
-        self.offset_ns = _offset_ns()
+        self.offset_ns = wall_offset_ns()
         # Stamping is switched on in the kernel when the first socket asks for it, some packets late: this one keeps it on.
         self._keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.has_kernel = ask_for_stamps(self._keeper)
@@ -71,10 +70,8 @@ class StampClock:
 
     def look_again(self) -> int:
         """Sample the offset now; by how much it has changed."""
-        offset_ns = _offset_ns()
+        offset_ns = wall_offset_ns()
         moved_ns = offset_ns - self.offset_ns
-        if abs(moved_ns) > _STEP_NS:
-            self.steps += 1
         self.offset_ns = offset_ns
         return moved_ns
 
@@ -93,18 +90,6 @@ def ask_for_stamps(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
-
-
-def _offset_ns(tries: int = 4) -> int:
-    """Realtime minus monotonic, from the tightest of a few bracketed readings."""
-    best = None
-    for _ in range(tries):
-        before = time.monotonic_ns()
-        realtime = time.time_ns()
-        after = time.monotonic_ns()
-        if best is None or after - before < best[0]:
-            best = (after - before, realtime - (before + after) // 2)
-    return best[1] if best is not None else 0
 
 
 class Wire:

@@ -70,7 +70,7 @@ async def test_unread_bytes_are_seen_and_closed_sockets_are_nothing() -> None:
 
 async def test_a_jump_of_the_wall_clock_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     offsets_ns = iter([0, 300_000, 5 * NS_PER_MS, 5 * NS_PER_MS])
-    monkeypatch.setattr(health, "_wall_offset_ns", lambda: next(offsets_ns, 5 * NS_PER_MS))
+    monkeypatch.setattr(health, "wall_offset_ns", lambda: next(offsets_ns, 5 * NS_PER_MS))
     with HealthSampler() as sampler:
         await asyncio.sleep(0.9)
         found = sampler.health()
