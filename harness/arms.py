@@ -94,5 +94,5 @@ def read(name: str, folder: Path, spans: Spans | None = None) -> Arm:
     """A run folder as an arm; ``spans`` replaces the run's own (for controls)."""
     observed = load(folder)
     taken = store.load(folder) if spans is None else spans
-    layers = build_layers(observed.requests, taken, WallAnchor(**observed.meta["anchor"]))
+    layers = build_layers(observed.requests, taken, WallAnchor(**observed.meta["anchor"])).ttft
     return Arm(name, observed, taken, layers, folder / "truth")

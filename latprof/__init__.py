@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latprof.config import Config as Config
     from latprof.config import load_config as load_config
+    from latprof.pipeline import Opened as Opened
     from latprof.pipeline import Outcome as Outcome
+    from latprof.pipeline import open_run as open_run
     from latprof.pipeline import report_of as report_of
     from latprof.pipeline import run as run
     from latprof.pipeline import run_async as run_async
@@ -20,13 +22,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "Config": "latprof.config",
     "load_config": "latprof.config",
+    "Opened": "latprof.pipeline",
     "Outcome": "latprof.pipeline",
+    "open_run": "latprof.pipeline",
     "report_of": "latprof.pipeline",
     "run": "latprof.pipeline",
     "run_async": "latprof.pipeline",
 }
 
-__all__ = ["Config", "Outcome", "__version__", "load_config", "report_of", "run", "run_async"]
+__all__ = ["Config", "Opened", "Outcome", "__version__", "load_config", "open_run", "report_of", "run", "run_async"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from latprof.cli_gate import BaselineFile, BudgetFile, Ci, EarlyStop, Junit, Replications, TakenFor, budget_app, gate_command, taken_for
 from latprof.errors import ConfigError, Exit, LatprofError, UsageError
 
 if TYPE_CHECKING:
-    from latprof.config import Workload
+    from latprof.config import Config, Workload
 
 app = typer.Typer(
     name="latprof",
@@ -33,12 +34,22 @@ workload_app = typer.Typer(
 )
 app.add_typer(workload_app, name="workload")
 
+baseline_app = typer.Typer(help="What a gate remembers of good runs: a small file for git.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(baseline_app, name="baseline")
+app.add_typer(budget_app, name="budget")
+app.command("gate")(gate_command)
+
 ConfigFile = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="configuration; none is the quickstart on the stack in a box")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress line")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any configuration key, e.g. stub.gateway.auth=5ms; repeatable")
+]
+
+FindGoodput = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="search the highest load at which this share of the requests meets --goodput, e.g. 0.99"),
 ]
 
 
@@ -115,7 +126,21 @@ def run(
     otlp_grpc_port: Annotated[int | None, typer.Option(help="0 takes a free one")] = None,
     otlp_http_port: Annotated[int | None, typer.Option(help="0 takes a free one")] = None,
     hops: Annotated[str | None, typer.Option(metavar="haproxy,envoy,litellm", help="hop order from the client inwards")] = None,
+    inject_delay: Annotated[
+        str | None, typer.Option(metavar="gateway=0,5,20,50ms", help="causal check: delay requests at random; docs/causal.md")
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="print the plan, send nothing")] = False,
+    sweep_: Annotated[
+        str | None, typer.Option("--sweep", metavar="rate=5,10,20", help="or concurrency=...: a run at each; docs/sweeps.md")
+    ] = None,
+    find_goodput: FindGoodput = None,
+    budget: BudgetFile = None,
+    baseline: BaselineFile = None,
+    replications: Replications = None,
+    early_stop: EarlyStop = False,
+    inconclusive: TakenFor = None,
+    junit: Junit = None,
+    ci: Ci = None,
     quiet: Quiet = False,
     set_: Set = None,
 ) -> None:
@@ -166,11 +191,154 @@ def run(
         Said("spans.hops", "--hops", hops.split(",") if hops else None),
         Said("goodput", "--goodput", _goodput(goodput)),
         Said("out", "--out", out),
+        *_injected(inject_delay),
         *_assignments(set_),
     )
     with _flags_named(said):
         settings = load_config(config, _nested(said))
+        if sweep_ is not None:
+            from latprof.commands_sweep import sweep_loads_and_print
+
+            raise typer.Exit(sweep_loads_and_print(settings, sweep_, find_goodput, json_file=json_file, dry_run=dry_run, quiet=quiet))
+        if find_goodput is not None:
+            raise UsageError("--find-goodput searches a load; say which and where with --sweep rate=5:200 or --sweep concurrency=1:64")
+        if budget is not None and not dry_run:
+            from latprof.commands_gate import Asked, run_and_gate
+
+            asked = Asked(budget, baseline, taken_for(inconclusive), json_file, junit, ci, replications or 1, early_stop)
+            raise typer.Exit(run_and_gate(settings, asked, quiet=quiet))
+        for flag, value in (("--baseline", baseline), ("--replications", replications), ("--junit", junit), ("--ci", ci)):
+            if value is not None and budget is None:
+                raise UsageError(
+                    f"{flag} is for a gate; say what is promised with --budget FILE (latprof budget init RUN writes a first one)"
+                )
         raise typer.Exit(run_and_print(settings, json_file=json_file, dry_run=dry_run, quiet=quiet))
+
+
+@app.command()
+def sweep(
+    config: ConfigFile = None,
+    *,
+    speedup: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER=K,K,...", help="make a layer of the stack in a box faster, e.g. decode=1,2,4,8; repeatable"),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=V,V,...", help="any key that holds a number, e.g. stub.prefill.replicas=1,2,4; repeatable"),
+    ] = None,
+    rate: Annotated[str | None, typer.Option("--rate", "--request-rate", metavar="R,R,...", help="open loop at these rates")] = None,
+    concurrency: Annotated[str | None, typer.Option(metavar="N,N,...", help="closed loop with so many requests in flight")] = None,
+    together: Annotated[bool, typer.Option(help="move all axes at once instead of through their grid")] = False,
+    simulate: Annotated[bool, typer.Option(help="in virtual time, side by side on all cores")] = False,
+    replications: Annotated[
+        int, typer.Option("--replications", "-R", help="independent runs of every point; 5 give intervals throughout")
+    ] = 1,
+    refine: Annotated[
+        int | None, typer.Option(min=0, help="rounds of further runs where layers cross; 2 with --simulate, else none")
+    ] = None,
+    leverage: Annotated[bool, typer.Option(help="find the leverage by running again, 5 % off (--simulate)")] = False,
+    worthwhile: Annotated[float, typer.Option(metavar="MS", help="what one more doubling must save", min=0)] = 30.0,
+    allow_unstable: Annotated[bool, typer.Option(help="simulate points even where a layer is asked for more than it can do")] = False,
+    find_goodput: FindGoodput = None,
+    goodput: Annotated[str | None, typer.Option(metavar="'ttft:200 tpot:50'", help="objectives in ms")] = None,
+    num_prompts: Annotated[int | None, typer.Option("--num-prompts", "--num-requests", help="measured requests of each run")] = None,
+    duration: Annotated[str | None, typer.Option(metavar="60s", help="measured time of each run")] = None,
+    warmup: Annotated[str | None, typer.Option(metavar="N|10s", help="unmeasured requests, or seconds, first")] = None,
+    seed: Annotated[int | None, typer.Option(help="of the first replication; the next one's is one more")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="folder of the sweep; runs/<time> by default")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
+    quiet: Quiet = False,
+    set_: Set = None,
+) -> None:
+    """Run a configuration along speed-ups of layers, rates or concurrencies, and print which layer is the bottleneck at each."""
+    from latprof.commands_sweep import Asked, sweep_and_print
+    from latprof.config import load_config
+
+    said = (
+        Said("load.num_requests", "--num-prompts", num_prompts),
+        Said("load.duration", "--duration", duration),
+        *_warmup(warmup),
+        Said("load.seed", "--seed", seed),
+        Said("stub.seed", "--seed", seed),
+        Said("goodput", "--goodput", _goodput(goodput)),
+        Said("out", "--out", out),
+        *_assignments(set_),
+    )
+    asked = Asked(
+        speedups=tuple(speedup or ()),
+        varied=tuple(vary or ()),
+        rate=rate,
+        concurrency=concurrency,
+        together=together,
+        simulate=simulate,
+        replications=replications,
+        refine=refine,
+        leverage=leverage,
+        worthwhile_ms=worthwhile,
+        find_goodput=find_goodput,
+        allow_unstable=allow_unstable,
+    )
+    with _flags_named(said):
+        settings = load_config(config, _nested(said))
+        raise typer.Exit(sweep_and_print(settings, asked, json_file=json_file, quiet=quiet))
+
+
+@app.command()
+def simulate(
+    config: ConfigFile = None,
+    *,
+    request_rate: Annotated[
+        str | None, typer.Option("--request-rate", "--rate", metavar="R", help="open loop, requests per second; or inf")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(help="closed loop: this many requests always in flight")] = None,
+    max_concurrency: Annotated[int | None, typer.Option(help="open loop: at most this many in flight")] = None,
+    num_prompts: Annotated[int | None, typer.Option("--num-prompts", "--num-requests", help="measured requests")] = None,
+    duration: Annotated[str | None, typer.Option(metavar="60s", help="virtual time measured; it takes none of yours")] = None,
+    warmup: Annotated[str | None, typer.Option(metavar="N|10s", help="unmeasured requests, or seconds, first")] = None,
+    isl: Annotated[int | None, typer.Option("--isl", help="prompt tokens")] = None,
+    osl: Annotated[int | None, typer.Option("--osl", help="output tokens")] = None,
+    trace: Annotated[Path | None, typer.Option(metavar="FILE", help="replay a trace (docs/workloads.md)")] = None,
+    trace_window: Annotated[str | None, typer.Option(metavar="10m", help="only the trace's first part")] = None,
+    time_scale: Annotated[float | None, typer.Option(help="replay this many times faster")] = None,
+    preset: Annotated[str | None, typer.Option(metavar="chat|code|agent", help="a workload fitted to a published trace")] = None,
+    seed: Annotated[int | None, typer.Option(help="of the schedule, the sessions and the stack: the same seed, the same bytes")] = None,
+    goodput: Annotated[str | None, typer.Option(metavar="'ttft:200 tpot:50'", help="objectives in ms")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="run folder; runs/<time> by default")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
+    allow_unstable: Annotated[bool, typer.Option(help="play it even if a layer is asked for more than it can do")] = False,
+    set_: Set = None,
+) -> None:
+    """Play a configuration in virtual time: the same run folder and report as `run`, of the stack in a box, without a clock."""
+    from latprof.commands_simulate import simulate_and_print
+    from latprof.config import load_config
+
+    said = (
+        Said("load.phases", "--request-rate", None if request_rate is None else _NULL),
+        Said("load.phases", "--concurrency", None if concurrency is None else _NULL),
+        Said("load.rate_per_s", "--concurrency", None if concurrency is None or request_rate is not None else _NULL),
+        Said("load.concurrency", "--request-rate", None if request_rate is None or concurrency is not None else _NULL),
+        Said("load.rate_per_s", "--request-rate", request_rate),
+        Said("load.concurrency", "--concurrency", concurrency),
+        Said("load.max_concurrency", "--max-concurrency", max_concurrency),
+        Said("load.num_requests", "--num-prompts", num_prompts),
+        Said("load.duration", "--duration", duration),
+        *_warmup(warmup),
+        Said("load.seed", "--seed", seed),
+        Said("stub.seed", "--seed", seed),
+        Said("workload.prompt_tokens", "--isl", isl),
+        Said("workload.output_tokens", "--osl", osl),
+        Said("workload.trace", "--trace", trace),
+        Said("workload.trace_window", "--trace-window", trace_window),
+        Said("workload.time_scale", "--time-scale", time_scale),
+        Said("workload.preset", "--preset", preset),
+        Said("goodput", "--goodput", _goodput(goodput)),
+        Said("out", "--out", out),
+        *_assignments(set_),
+    )
+    with _flags_named(said):
+        settings = load_config(config, _nested(said))
+        raise typer.Exit(simulate_and_print(settings, json_file=json_file, allow_unstable=allow_unstable))
 
 
 @app.command()
@@ -178,11 +346,95 @@ def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")],
     *,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
+    perfetto: Annotated[Path | None, typer.Option(metavar="FILE", help="single requests as a trace, for ui.perfetto.dev")] = None,
+    folded: Annotated[Path | None, typer.Option(metavar="FILE", help="the TTFT budget as stacks, for flame graphs")] = None,
+    at: Annotated[str | None, typer.Option(metavar="p99", help="the percentile of --folded, or mean")] = None,
+    otlp: Annotated[str | None, typer.Option(metavar="URL", help="send client spans with their layers to a collector (OTLP/HTTP)")] = None,
+    otlp_header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VARIABLE", help="header for it, its value from the environment; repeatable")
+    ] = None,
+    genai_metrics: Annotated[bool, typer.Option("--genai-metrics", help="send the GenAI client metrics too")] = False,
 ) -> None:
-    """Print a run's report again, from its folder alone."""
+    """Print a run's report again, from its folder alone; write it for other tools."""
     from latprof.commands import report_and_print
+    from latprof.commands_export import Exports
 
-    raise typer.Exit(report_and_print(run_folder, json_file=json_file))
+    exports = Exports(perfetto, folded, at, otlp, tuple(otlp_header or ()), genai_metrics)
+    raise typer.Exit(report_and_print(run_folder, json_file=json_file, exports=exports))
+
+
+@app.command()
+def whatif(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")],
+    *,
+    speedup: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER=K", help="divide a layer's service, e.g. decode=8 or gateway=2; repeatable")
+    ] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER=CHANGE", help="gateway.safety=-50%, router=+2ms, prefill=12ms (sets); repeatable")
+    ] = None,
+    servers: Annotated[list[str] | None, typer.Option(metavar="LAYER=N", help="servers of a station, e.g. prefill=4; repeatable")] = None,
+    arrivals: Annotated[
+        str | None, typer.Option(metavar="recorded|open|closed", help="how requests come in the prediction; as they came, by default")
+    ] = None,
+    places: Annotated[int | None, typer.Option(metavar="N", help="of a closed loop: so many sessions always on")] = None,
+    shapley: Annotated[bool, typer.Option("--shapley", help="share the saving among 2 to 6 changes (2^n replays)")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the answer here; - for standard output")] = None,
+) -> None:
+    """Predict what a change would do to a recorded run: its requests replayed through its stations; docs/whatif.md."""
+    from latprof.commands_whatif import Question, answer_and_print
+
+    question = Question(tuple(speedup or ()), tuple(layer or ()), tuple(servers or ()), arrivals, places, shapley)
+    raise typer.Exit(answer_and_print(run_folder, question, json_file=json_file))
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="a run folder, a folder of them, a baseline; to be measured: a URL or CONFIG.yaml")],
+    b: Annotated[str, typer.Argument(metavar="B", help="the same, held against A")],
+    *,
+    metric: Annotated[str, typer.Option(metavar="ttft|e2el|task", help="whose layers are compared")] = "ttft",
+    tolerance: Annotated[str, typer.Option(metavar="5%", help="a change up to this share of A is none")] = "0%",
+    min_abs: Annotated[str, typer.Option(metavar="1ms", help="nor is one up to this time")] = "0ms",
+    interleave: Annotated[bool, typer.Option(help="measure A and B now, in turns: two URLs, or two configurations of the stub")] = False,
+    simulate: Annotated[bool, typer.Option(help="play two configurations now, in virtual time with the same seeds")] = False,
+    config: Annotated[Path | None, typer.Option(metavar="CONFIG.yaml", help="the load for two URLs")] = None,
+    pairs: Annotated[int, typer.Option(help="runs of each side, an even number")] = 6,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="where the runs go; runs/<time> by default")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
+    quiet: Quiet = False,
+    set_: Set = None,
+) -> None:
+    """Hold B against A: what changed end to end and in each layer, how surely, and what a change would have had to be to be seen."""
+    from latprof.commands_compare import Asked, compare_and_print
+
+    said = tuple(_assignments(set_))
+    asked = Asked(metric, tolerance, min_abs, interleave, simulate, config, pairs, out, _nested(said))
+    with _flags_named(said):
+        raise typer.Exit(compare_and_print(a, b, asked, json_file=json_file, quiet=quiet))
+
+
+@baseline_app.command("save")
+def baseline_save(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run folders that repeat one experiment, or a folder of them")],
+    *,
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="a JSON file, for git")],
+    ceiling: Annotated[
+        str | None, typer.Option(metavar="20%", help="set new ceilings so far above; those of a file that is there stay otherwise")
+    ] = None,
+) -> None:
+    """Keep the figures of good runs, to hold later ones against them."""
+    from latprof.commands_compare import save_baseline
+
+    raise typer.Exit(save_baseline(runs, to, ceiling))
+
+
+@baseline_app.command("show")
+def baseline_show(file: Annotated[Path, typer.Argument(metavar="FILE", help="a baseline")]) -> None:
+    """Print a baseline: its conditions, figures and ceilings."""
+    from latprof.commands_compare import show_baseline
+
+    raise typer.Exit(show_baseline(file))
 
 
 @app.command()
@@ -289,12 +541,24 @@ def _workload(*said: Said) -> Workload:
         return load_config(None, _nested(said)).workload
 
 
+def config_of(path: Path | None, assignments: list[str] | None, out: Path | None) -> Config:
+    """The configuration of a file with ``--set`` and ``--out`` laid over it."""
+    from latprof.config import load_config
+
+    said = (Said("out", "--out", out), *_assignments(assignments))
+    with _flags_named(said):
+        return load_config(path, _nested(said))
+
+
 def main() -> None:
     """The console script: errors become one message and an exit code."""
     try:
         app()
     except LatprofError as error:
-        sys.stderr.write(f"latprof: {error}\n")
+        from latprof.report.inert import plain
+
+        said = plain(str(error), keep="\n")  # it may quote a server
+        sys.stderr.write(f"latprof: {said}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
@@ -414,6 +678,16 @@ def _warmup(text: str | None) -> tuple[Said, ...]:
         return ()
     count, duration = (int(text), "0s") if text.isdecimal() else (0, text)
     return Said("load.warmup_requests", "--warmup", count), Said("load.warmup", "--warmup", duration)
+
+
+def _injected(text: str | None) -> tuple[Said, ...]:
+    """``STAGE=DELAYS``; what is wrong with either is said by the configuration."""
+    if text is None:
+        return ()
+    stage, equals, delays = text.partition("=")
+    if not equals:
+        raise UsageError(f"--inject-delay wants STAGE=DELAYS such as gateway=0,5,20,50ms, got {text!r}")
+    return Said("inject.before", "--inject-delay", stage.strip()), Said("inject.delays", "--inject-delay", delays)
 
 
 def _goodput(text: str | None) -> dict[str, str] | None:

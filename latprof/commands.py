@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from latprof.config import Config
 from latprof.errors import Exit, RunFailedError, UsageError
-from latprof.pipeline import ENDING_SIGNALS, exit_code_of, new_runner, report_of, run
+from latprof.pipeline import ENDING_SIGNALS, exit_code_of, new_runner, open_run, run
 
 if TYPE_CHECKING:
+    from latprof.commands_export import Exports
     from latprof.report.values import Report
 
 _LOOK_EVERY_S = 1.0
@@ -24,7 +25,7 @@ def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quie
     from latprof.schedule.build import build_plan
     from latprof.schedule.size import plan_size
 
-    _check_writable(json_file)
+    check_writable(json_file)
     is_far = _is_far(config)  # reads the address first of all: a wrong one is told before a plan is made
     if dry_run or is_far:
         where = ", ".join(scrub_url(target.url) if target.url else "the stack in a box" for target in config.every_target)
@@ -32,16 +33,29 @@ def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quie
         if dry_run:
             return Exit.DONE
     outcome = run(config, quiet=quiet)
-    _print(outcome.report, json_file)
+    print_report(outcome.report, json_file)
     return outcome.exit_code
 
 
-def report_and_print(folder: Path, *, json_file: Path | None) -> Exit:
-    """``latprof report``."""
-    _check_writable(json_file)
-    report = report_of(folder)
-    _print(report, json_file)
-    return exit_code_of(report)
+def report_and_print(folder: Path, *, json_file: Path | None, exports: Exports | None = None) -> Exit:
+    """``latprof report``, of a run or of a sweep; ``exports`` of a run are written beside it."""
+    from latprof.commands_export import check, export
+    from latprof.sweep.stored import is_sweep
+
+    check_writable(json_file)
+    if exports is not None:
+        check(exports, json_file)
+    if is_sweep(folder):
+        from latprof.commands_sweep import report_sweep_and_print
+
+        if exports:
+            raise UsageError(f"{folder}: is a sweep; --perfetto, --folded and --otlp are of one run: name one of those in it")
+        return report_sweep_and_print(folder, json_file=json_file)
+    opened = open_run(folder)
+    print_report(opened.report, json_file, stderr=exports is not None and exports.on_stdout)
+    if exports:
+        export(opened, exports)
+    return exit_code_of(opened.report)
 
 
 def diagnose_and_print(*, as_json: bool) -> Exit:
@@ -88,7 +102,7 @@ async def _keep_stub_up(config: Config, port: int, otlp_http_endpoint: str | Non
     return Exit.DONE
 
 
-def _check_writable(json_file: Path | None) -> None:
+def check_writable(json_file: Path | None, flag: str = "--json") -> None:
     """Found out before the run, not after it."""
     if json_file is None or str(json_file) == "-":
         return
@@ -96,12 +110,13 @@ def _check_writable(json_file: Path | None) -> None:
         existed = json_file.exists()
         json_file.open("ab").close()
     except OSError as error:
-        raise UsageError(f"--json {json_file}: cannot be written ({error.strerror}); name a file in a folder that can be") from None
+        raise UsageError(f"{flag} {json_file}: cannot be written ({error.strerror}); name a file in a folder that can be") from None
     if not existed:
         json_file.unlink()
 
 
-def _print(report: Report, json_file: Path | None) -> None:
+def print_report(report: Report, json_file: Path | None, *, stderr: bool = False) -> None:
+    """The report on standard output (``stderr``: on standard error), and its summary in ``json_file`` (``-``: on standard output, the report then on standard error)."""
     import orjson
 
     from latprof.report.summary import summary
@@ -114,7 +129,7 @@ def _print(report: Report, json_file: Path | None) -> None:
         if on_stdout:
             sys.stdout.buffer.write(text)
             sys.stdout.flush()
-        render(report, stderr=on_stdout)
+        render(report, stderr=stderr or on_stdout)
     if json_file is not None and not on_stdout:
         try:
             json_file.write_bytes(text)

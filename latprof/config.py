@@ -16,92 +16,50 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from latprof.config_inject import Inject
+from latprof.config_stub import STAGES, BalancingPolicy, Decode, Engine, Fault, Gateway, Prefill, Router, Stage, Station, Stub
+from latprof.config_values import DurationNs, PositiveInt, Section, ServiceTime, Share, TokenCount, law
 from latprof.errors import ConfigError
-from latprof.units import NS_PER_MS, NS_PER_S, duration_ns
+from latprof.units import NS_PER_S
+
+__all__ = [
+    "BUNDLED_TOKENIZER",
+    "STAGES",
+    "Arrival",
+    "BalancingPolicy",
+    "Config",
+    "Decode",
+    "DialectName",
+    "DurationNs",
+    "Engine",
+    "Fault",
+    "Gateway",
+    "Inject",
+    "Load",
+    "LoadPhase",
+    "NamedTarget",
+    "PositiveInt",
+    "Prefill",
+    "Rate",
+    "Router",
+    "Section",
+    "ServiceTime",
+    "Share",
+    "Sine",
+    "Spans",
+    "Stage",
+    "Station",
+    "Stub",
+    "Target",
+    "TokenCount",
+    "Workload",
+    "load_config",
+]
 
 BUNDLED_TOKENIZER = Path(__file__).parent / "assets" / "tokenizer.json"
 """The small byte-level BPE that ships with latprof: the stub's tokenizer, and the default for prompts of exact length."""
-
-
-def _read_duration(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"must be a duration such as 250ms, 10s or 2m, got {value!r}")  # noqa: TRY004 - pydantic wants ValueError
-    return duration_ns(value)
-
-
-def _write_duration(value_ns: int) -> str:
-    return f"{value_ns}ns"
-
-
-DurationNs = Annotated[
-    int,
-    BeforeValidator(_read_duration),
-    PlainSerializer(_write_duration, when_used="json"),
-    Field(json_schema_extra={"type": "string"}),
-]
-PositiveInt = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, and strict about its keys."""
-
-    # By alias alone: `timeout_ns: 5` in a file would otherwise be read as 5 s.
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
-
-
-# --- distributions -----------------------------------------------------------------------------------------------------------------------
-
-
-class ServiceTime(Section):
-    """The law of a service time. A bare duration means a constant."""
-
-    dist: Literal["constant", "exponential", "lognormal", "gamma", "empirical"] = "constant"
-    mean_ns: Annotated[DurationNs, Field(alias="mean")] = 0
-    cv: Annotated[float, Field(ge=0, description="standard deviation over mean; used by lognormal and gamma")] = 1.0
-    values_ns: Annotated[tuple[DurationNs, ...], Field(alias="values", description="the sample of an empirical law")] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_duration(cls, value: object) -> object:
-        return {"mean": value} if isinstance(value, str | int | float) and not isinstance(value, bool) else value
-
-    @model_validator(mode="after")
-    def _empirical_needs_values(self) -> ServiceTime:
-        if self.dist == "empirical" and not self.values_ns:
-            raise ValueError("values must list at least one duration when dist is empirical")
-        return self
-
-
-def _law(mean: str, dist: str = "constant", cv: float = 1.0) -> ServiceTime:
-    """A default, written as in YAML: a bare number would be read as seconds."""
-    return ServiceTime.model_validate({"dist": dist, "mean": mean, "cv": cv})
-
-
-class TokenCount(Section):
-    """The law of a count: tokens, turns, calls. A bare number means a constant; draws are rounded and kept inside [min, max]."""
-
-    dist: Literal["constant", "uniform", "normal", "exponential", "geometric", "lognormal", "gamma", "pareto", "empirical"] = "constant"
-    mean: Annotated[float, Field(gt=0)] = 256
-    cv: Annotated[
-        float, Field(ge=0, description="standard deviation over mean; exponential and geometric have their own, pareto's is above 1")
-    ] = 0.5
-    min: PositiveInt = 1
-    max: PositiveInt = 1_000_000
-    values: Annotated[tuple[PositiveInt, ...], Field(description="the sample of an empirical law")] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_number(cls, value: object) -> object:
-        return {"mean": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-    @model_validator(mode="after")
-    def _empirical_needs_values(self) -> TokenCount:
-        if self.dist == "empirical" and not self.values:
-            raise ValueError("values must list at least one count when dist is empirical")
-        return self
 
 
 # --- what is asked, and when -------------------------------------------------------------------------------------------------------------
@@ -118,8 +76,8 @@ class Target(Section):
     model: str = "stub"
     dialect: Annotated[DialectName, Field(description="the API spoken")] = "openai-chat"
     api_key_env: Annotated[str | None, Field(description="name of the environment variable that holds the bearer token")] = None
-    headers: dict[str, str] = {}
-    extra_body: dict[str, Any] = {}
+    headers: dict[str, str] = Field(default={})
+    extra_body: dict[str, Any] = Field(default={})
     timeout_ns: Annotated[DurationNs, Field(alias="timeout", gt=0, description="from actual start to the end of the answer")] = (
         120 * NS_PER_S
     )
@@ -293,7 +251,7 @@ class Workload(Section):
         mean=1
     )
     tools: Annotated[TokenCount, Field(description="tools side by side between two calls")] = TokenCount(mean=1)
-    tool_time: ServiceTime = _law("1s")
+    tool_time: ServiceTime = law("1s")
     tool_tokens: Annotated[TokenCount, Field(description="what each tool adds to the conversation")] = TokenCount(mean=512)
     subagents: Annotated[Share, Field(description="of the tools: agents with a conversation of their own")] = 0.0
     subagent_calls: Annotated[TokenCount, Field(description="calls of the model by one of them")] = TokenCount(mean=3)
@@ -316,108 +274,6 @@ class Spans(Section):
     hops: Annotated[tuple[str, ...], Field(description="hop names from the client inwards; found from the spans when absent")] = ()
 
 
-# --- the stack in a box ------------------------------------------------------------------------------------------------------------------
-
-
-class Station(Section):
-    """A layer of the stub served by ``workers`` servers from one first-come queue."""
-
-    service: ServiceTime = ServiceTime()
-    workers: PositiveInt = 64
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_service(cls, value: object) -> object:
-        return {"service": value} if isinstance(value, str | int | float) and not isinstance(value, bool) else value
-
-
-class Gateway(Section):
-    """The API gateway: its layers in path order. ``tokenize: real`` runs the bundled tokenizer in a thread; its service is measured."""
-
-    validate_: Annotated[Station, Field(alias="validate")] = Station(service=_law("300us"))
-    auth: Station = Station(service=_law("1ms", "lognormal", 0.3))
-    ratelimit: Station = Station(service=_law("500us"))
-    # A classifier with a tail: what makes the slowest requests slow is a layer here, not the machine the stub runs on.
-    safety: Station = Station(service=_law("10ms", "lognormal", 0.8))
-    render: Station = Station(service=_law("400us"))
-    tokenize: Literal["real"] | Station = "real"
-    tokenize_workers: PositiveInt = 1
-    per_chunk: Annotated[ServiceTime, Field(description="held per chunk on the way back")] = ServiceTime()
-    ws_limit_ns: Annotated[DurationNs, Field(alias="ws_limit", gt=0, description="how long a WebSocket may be used")] = 3600 * NS_PER_S
-
-
-class Router(Section):
-    """The load balancer before the engine pools."""
-
-    route: Station = Station(service=_law("800us", "lognormal", 0.3))
-    per_chunk: ServiceTime = ServiceTime()
-
-
-class Prefill(Section):
-    """The prefill pool: t = t0 + a*n + b*(m*n + n^2/2) for n new tokens on m cached, ``workers`` at once."""
-
-    workers: PositiveInt = 16
-    # About an 8B model on one H100 for short prompts: 25-40 ms and 0.15-0.30 ms a token.
-    t0_ns: Annotated[DurationNs, Field(alias="t0")] = 30 * NS_PER_MS
-    per_token_ns: Annotated[float, Field(ge=0, description="a, ns per new token")] = 200_000.0
-    per_token_pair_ns: Annotated[float, Field(ge=0, description="b, ns per pair of tokens that attend to each other")] = 0.5
-    cache_block_tokens: PositiveInt = 128
-    cache_blocks: Annotated[int, Field(ge=0, description="prefix-cache capacity in blocks (LRU); 0 caches nothing")] = 4096
-
-
-class Decode(Section):
-    """The decode pool: one token per stream and iteration, t = t1 + per_sequence * batch; ``slots`` streams at once."""
-
-    slots: PositiveInt = 64
-    t1_ns: Annotated[DurationNs, Field(alias="t1")] = 14 * NS_PER_MS
-    per_sequence_ns: Annotated[float, Field(ge=0)] = 100_000.0
-    kv_transfer: Station = Station(service=_law("1500us"))
-
-
-Stage = Literal["gateway", "router", "prefill", "decode"]
-STAGES: tuple[Stage, ...] = ("gateway", "router", "prefill", "decode")
-
-
-class Fault(Section):
-    """Something planted to go wrong in one stage.
-
-    stall     adds ``for`` to ``layer`` on ``share`` of the requests
-    freeze    the whole stage stands still for ``for``, once, ``at`` after its first measured request
-    status    answers ``status`` (429, 500, ...) on ``share`` of the requests, with a body
-    truncate  cuts the answer's stream in mid-event on ``share`` of the requests
-    malformed sends JSON that does not parse in the stream
-    error     sends an error event in the stream
-    drop      closes the connection before the headers
-    silent    accepts the request and never answers
-    buffer    holds the whole answer and lets it go at once
-    """
-
-    stage: Stage = "gateway"
-    kind: Literal["stall", "freeze", "status", "truncate", "malformed", "error", "drop", "silent", "buffer"]
-    share: Share = 1.0
-    layer: str | None = None
-    for_ns: Annotated[DurationNs, Field(alias="for")] = 0
-    at_ns: Annotated[DurationNs, Field(alias="at")] = 0
-    status: Annotated[int, Field(ge=400, le=599)] = 500
-
-
-class Stub(Section):
-    """The serving stack in a box. Draws are keyed by (seed, session, turn, layer), never by order of use."""
-
-    seed: int = 1
-    gateway: Gateway = Gateway()
-    router: Router = Router()
-    prefill: Prefill = Prefill()
-    decode: Decode = Decode()
-    plant: Annotated[dict[str, DurationNs], Field(description="layer name -> constant added to its service")] = {}
-    speedup: Annotated[
-        dict[str, Annotated[float, Field(gt=0)]],
-        Field(description="layer name or `decode` -> divide its service by this"),
-    ] = {}
-    faults: tuple[Fault, ...] = ()
-    truth: Annotated[bool, Field(description="write what every stage really did to truth/ in the run folder")] = False
-
-
 # --- the whole ---------------------------------------------------------------------------------------------------------------------------
 
 
@@ -432,7 +288,12 @@ class Config(Section):
     goodput: Annotated[
         dict[Literal["ttft", "tpot", "itl", "e2el"], Annotated[float, Field(gt=0)]],
         Field(description="objectives in ms"),
-    ] = {}
+    ] = Field(default={})
+    stations: Annotated[
+        dict[str, PositiveInt],
+        Field(description="layer -> how many requests it serves at once; for what-if on a real stack, whose spans do not say"),
+    ] = Field(default={})
+    inject: Annotated[Inject | None, Field(description="the causal check: delays put in front of a part of the stack at random")] = None
     stub: Stub = Stub()
     out: Annotated[Path | None, Field(description="run folder; runs/<time> when absent")] = None
 
@@ -453,6 +314,27 @@ class Config(Section):
             raise ValueError(f"targets must have names of their own, got {', '.join(sorted(twice))} more than once")
         if len({one.url is None for one in self.every_target}) > 1:
             raise ValueError("targets: give all of them a url, or none: those without one mean the stack in a box")
+        return self
+
+    @model_validator(mode="after")
+    def _can_inject(self) -> Config:
+        if self.inject is None:
+            return self
+        if self.targets:
+            raise ValueError(f"inject: one hop stands in front of one target, got {len(self.targets)} targets; measure them one by one")
+        if self.inject.before != "gateway" and not self.uses_stub:
+            raise ValueError(
+                f"inject.before: {self.inject.before} is a stage of the stack in a box, but target.url names another stack, whose insides"
+                " latprof cannot reach; say gateway (in front of everything), or point the stack's own upstream at a hop"
+            )
+        for key in ("proxy", "proxy_auth_env"):
+            if getattr(self.target, key) is not None:
+                raise ValueError(f"inject: the hop speaks through no proxy, but target.{key} is given; drop one of the two")
+        if self.target.dialect.endswith("-ws"):
+            raise ValueError(
+                f"inject: the hop delays HTTP requests, and over a WebSocket (target.dialect {self.target.dialect}) there are none;"
+                " say another dialect"
+            )
         return self
 
     def hash(self) -> str:
@@ -560,9 +442,10 @@ def _explain(error: ValidationError, path: Path | None, overrides: Mapping[str, 
         else:
             wanted = mistake["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
             wanted = "must be a mapping" if mistake["type"].startswith(("model_", "dict_")) else wanted
-            key = (location[0], location[2]) if location[0] == "targets" and len(location) > 2 else location[:2]
+            key = (location[0], location[2]) if location[:1] == ("targets",) and len(location) > 2 else location[:2]
             is_told = "got " in wanted or isinstance(mistake["input"], dict) or key in _UNTOLD
-            yield f"{prefix}{where}: {wanted}" + ("" if is_told else f", got {mistake['input']!r}")
+            # What concerns the whole names its keys itself.
+            yield (f"{prefix}{where}: {wanted}" if location else f"{prefix}{wanted}") + ("" if is_told else f", got {mistake['input']!r}")
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:

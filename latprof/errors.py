@@ -40,3 +40,9 @@ class RunFailedError(LatprofError):
     """The run cannot be trusted, or not one request of it succeeded."""
 
     exit_code = Exit.UNTRUSTED
+
+
+class InconclusiveError(LatprofError):
+    """What is there does not suffice for an answer; the text says what is missing. Nothing was wrong with the question."""
+
+    exit_code = Exit.INCONCLUSIVE

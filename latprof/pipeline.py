@@ -15,7 +15,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,14 +28,20 @@ from latprof.units import NS_PER_S
 from latprof.workload.sessions import Session, joined
 
 if TYPE_CHECKING:
+    from latprof.analysis.replications import Replication
     from latprof.client.driver import Counters, Driven
     from latprof.client.endpoint import Endpoint
     from latprof.client.preflight import Preflight
     from latprof.client.targets import Targets
     from latprof.client.workers import Workers
+    from latprof.layers.course import Course
+    from latprof.layers.table import Layers, Tables
+    from latprof.observations.folder import Run
+    from latprof.pipeline_inject import Injector
     from latprof.report.values import Report
     from latprof.schedule.plan import Phase, Plan
     from latprof.spans.receiver import Receiver, Transport
+    from latprof.spans.store import Spans as SpanStore
     from latprof.stub.stack import RunningStub
 
 T = TypeVar("T")
@@ -52,6 +58,20 @@ class Outcome:
     folder: Path
     report: Report
     exit_code: Exit
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A run folder as it was read: its report, the raw observations, the spans as received, and the layers found in them.
+
+    ``layers`` are the tables by metric, the task's among them where there are sessions of several steps.
+    """
+
+    report: Report
+    observed: Run
+    spans: SpanStore
+    tables: Tables
+    layers: Mapping[str, Layers]
 
 
 @dataclass(slots=True)
@@ -104,22 +124,91 @@ def run(config: Config, *, quiet: bool = True) -> Outcome:
         return runner.run(_until_interrupted(config, quiet=quiet))
 
 
+def simulate(config: Config, *, allow_unstable: bool = False) -> Outcome:
+    """Play ``config`` in virtual time: the same folder and report as `run`, the same bytes from the same seed.
+
+    Raises:
+        ConfigError: it cannot be played; or an open loop asks more of a layer than it can do, unless ``allow_unstable``.
+    """
+    from latprof.pipeline_simulate import simulate as played
+
+    return played(config, allow_unstable=allow_unstable)
+
+
 def report_of(folder: Path) -> Report:
     """The report of a run folder, complete or partial, from the folder alone.
 
     Raises:
         ConfigError: it is not a run folder, or one of a newer schema.
     """
-    from latprof.layers.build import build_layers
+    return open_run(folder).report
+
+
+def replication_of(folder: Path, objectives_ms: Mapping[str, float] | None = None) -> Replication:
+    """A run folder as one replication of an experiment; ``objectives_ms`` say what goodput is, by default those of its configuration.
+
+    Raises:
+        ConfigError: it is not a run folder, or one of a newer schema.
+    """
+    from latprof.analysis.reduction import replication
+
+    opened = open_run(folder)
+    return replication(opened.observed, opened.layers, opened.report.doubts, objectives_ms)
+
+
+def open_run(folder: Path | str) -> Opened:
+    """Read a run folder, complete or partial, and understand it.
+
+    Raises:
+        ConfigError: it is not a run folder, or one of a newer schema.
+    """
+    from latprof.analysis.task import task_layers
     from latprof.observations.folder import load
+    from latprof.observations.graph import load_steps
+    from latprof.pipeline_inject import injection_of, with_injected
     from latprof.report.values import build
     from latprof.spans import store
 
+    folder = Path(folder)
     observed = load(folder)
-    spans = store.load(folder)
+    received = store.load(folder)
+    spans = with_injected(received, observed)
+    tables = tables_of(observed, spans)
+    tasks = task_layers(tables.e2el, observed.requests, load_steps(folder))
+    layers = {table.metric: table for table in (tables.ttft, tables.e2el, *([tasks.layers] if tasks.have_several_steps else []))}
+    report = build(observed, tables.ttft, received, tables.e2el, tasks, injection_of(observed))
+    return Opened(report, observed, spans, tables, layers)
+
+
+def courses_of(opened: Opened, rows: Iterable[int]) -> Iterator[Course]:
+    """What those rows of the run's requests went through, one by one: where it really was, as far as anything tells."""
+    from latprof.layers.course import laid_out, placed
+    from latprof.layers.stored import has_layers
+
+    observed = opened.observed
+    if has_layers(observed.folder):
+        return laid_out(opened.tables.e2el, observed.requests, rows)
     anchor = WallAnchor(**observed.meta["anchor"])
-    layers = build_layers(observed.requests, spans, anchor, tuple(observed.meta["config"]["spans"]["hops"]))
-    return build(observed, layers, spans)
+    hops = tuple(observed.meta["config"]["spans"]["hops"])
+    return placed(opened.tables, observed.requests, opened.spans, anchor, rows, hops)
+
+
+def tables_of(observed: Run, spans: SpanStore) -> Tables:
+    """The layers of a run: as its folder keeps them, where they are known beforehand, else as its spans tell."""
+    from latprof.layers.build import build_layers
+    from latprof.layers.stored import has_layers, load_layers
+    from latprof.layers.table import Tables
+
+    if has_layers(observed.folder):
+        return Tables(*(load_layers(observed.folder, observed.requests, metric) for metric in ("ttft", "e2el")))
+    anchor = WallAnchor(**observed.meta["anchor"])
+    return build_layers(observed.requests, spans, anchor, tuple(observed.meta["config"]["spans"]["hops"]))
+
+
+def layers_of(observed: Run, spans: SpanStore, metric: str) -> Layers:
+    """The layers of a run for ``ttft`` or ``e2el``; see `tables_of`."""
+    layers: Layers = getattr(tables_of(observed, spans), metric)
+    return layers
 
 
 @contextlib.contextmanager
@@ -147,17 +236,21 @@ def exit_code_of(report: Report) -> Exit:
 
 async def _measure(session: _Session) -> None:
     from latprof.client.targets import resolve_targets
+    from latprof.pipeline_inject import Injector
 
     config = session.config
     async with contextlib.AsyncExitStack() as stack:
         receiver = await _receive_spans(session, stack)
-        stub = await _start_stub(session, stack, receiver) if config.uses_stub else None
-        targets = resolve_targets(config, None if stub is None else stub.url, os.environ)
+        injector = Injector(config, session.folder, session.run_id, stack)
+        session.meta |= injector.meta
+        stub = await _start_stub(session, stack, receiver, injector) if config.uses_stub else None
+        targets = await injector.in_front(resolve_targets(config, None if stub is None else stub.url, os.environ))
         workers = _start_workers(session, targets, stack)  # they come up while the endpoints are asked
         asked = [await _reach(session, endpoint, stack) for endpoint in targets.endpoints]
         # One answer for all: what one of several targets refuses is asked of none.
         await _drive(session, workers, targets, stub, include_usage=all(asked))
         await _collect(session, receiver, stub)
+        await injector.end()
 
 
 async def _receive_spans(session: _Session, stack: contextlib.AsyncExitStack) -> Receiver:
@@ -190,23 +283,27 @@ def _not_asked(spans: Spans) -> list[Transport]:
     return [transport for transport, port in asked.items() if port is None]
 
 
-async def _start_stub(session: _Session, stack: contextlib.AsyncExitStack, receiver: Receiver) -> RunningStub:
+async def _start_stub(session: _Session, stack: contextlib.AsyncExitStack, receiver: Receiver, injector: Injector) -> RunningStub:
     from latprof.stub.stack import start
 
     truth = session.folder / "truth" if session.config.stub.truth else None
-    running = await start(session.config.stub, f"http://127.0.0.1:{receiver.http_port}", truth, tokenizer=session.config.workload.tokenizer)
+    config, endpoint = session.config, f"http://127.0.0.1:{receiver.http_port}"
+    running = await start(config.stub, endpoint, truth, tokenizer=config.workload.tokenizer, between=injector.between)
     return await stack.enter_async_context(running)
 
 
 def _start_workers(session: _Session, targets: Targets, stack: contextlib.AsyncExitStack) -> Workers:
     from latprof.client.shards import count_workers, shares
     from latprof.client.workers import Workers
+    from latprof.observations.graph import StepLog
 
     config, phases = session.config, session.plan.phases
     is_local = config.uses_stub or any(endpoint.unix_socket or endpoint.address.is_loopback for endpoint in targets.endpoints)
     count = count_workers(config.load.workers, phases, session.meta["host"]["cpus"] or 1, is_local=is_local)
     session.meta["arrival_model"] += shares(phases, count)
-    workers = Workers(count, session.folder)
+    steps = StepLog(session.folder)
+    stack.push_async_callback(asyncio.to_thread, steps.close)  # after the workers are gone: nothing more is handed out
+    workers = Workers(count, session.folder, on_handed_out=lambda ready: steps.add((one.phase, one.session) for one in ready))
     stack.push_async_callback(asyncio.to_thread, workers.kill)
     return workers
 
@@ -215,6 +312,7 @@ async def _reach(session: _Session, endpoint: Endpoint, stack: contextlib.AsyncE
     """Ask once before any load, so that a wrong address, key or model costs one request; whether usage is to be asked for."""
     from latprof.client.preflight import preflight
     from latprof.client.targets import open_sole
+    from latprof.report.inert import plain
 
     transport = open_sole(endpoint)
     stack.push_async_callback(transport.close)
@@ -230,7 +328,7 @@ async def _reach(session: _Session, endpoint: Endpoint, stack: contextlib.AsyncE
     if found is not None:
         session.meta["preflight"] = dataclasses.asdict(found)
         for finding in found.findings if not session.quiet else ():
-            sys.stderr.write(f"{finding}\n")
+            sys.stderr.write(f"{plain(finding)}\n")
     return found is None or found.include_usage
 
 
@@ -316,10 +414,14 @@ async def _collect(session: _Session, receiver: Receiver, stub: RunningStub | No
 
 def _finish(session: _Session) -> Outcome:
     from latprof.observations.folder import compact, write_meta
+    from latprof.observations.graph import compact_steps
+    from latprof.observations.injected import compact_injected
     from latprof.spans import store
 
     store.compact(session.folder)
     compact(session.folder)
+    compact_steps(session.folder)
+    compact_injected(session.folder)
     session.meta["status"] = "interrupted" if session.meta.get("interrupted") else "complete"
     write_meta(session.folder, session.meta)
     report = report_of(session.folder)
@@ -347,8 +449,29 @@ def _first_meta(session: _Session) -> dict[str, Any]:
         "arrival_model": arrival_model(session.plan.phases),
         "planned": {phase.name: phase.planned_requests for phase in session.plan.phases},
         "planned_rate_per_s": _planned_rate(measured),
+        "stations": _stations(session.config),
+        **_presets(session.config),
         "phases": [],
     }
+
+
+def _presets(config: Config) -> dict[str, Any]:
+    """What the stack in a box takes from presets, with the ranges that a report prints."""
+    if not config.uses_stub:
+        return {}
+    from latprof.stub.presets.used import presets_used
+
+    used = presets_used(config.stub)
+    return {"presets": used} if used else {}
+
+
+def _stations(config: Config) -> dict[str, int]:
+    """Layer -> its servers: what the configuration says of a real stack, what the stack in a box is made of."""
+    if not config.uses_stub:
+        return dict(config.stations)
+    from latprof.stub.models.stages import servers_of
+
+    return servers_of(config.stub) | config.stations
 
 
 def _planned_rate(phase: Phase) -> float | None:

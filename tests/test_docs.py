@@ -60,6 +60,15 @@ def test_run_commands_run(command: str, stub_url: str, tmp_path: Path) -> None:
     assert "TTFT budget" in again.stdout
 
 
+@pytest.mark.parametrize("command", [line for line in commands("latprof sweep") if "--simulate" in line])
+def test_simulated_sweeps_run(command: str, tmp_path: Path) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    short = ["--num-prompts", "30", "--warmup", "0", "--replications", "1", "--refine", "0", "-q"]
+    done = latprof([*shlex.split(command)[1:], *short], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "replication of every point" in done.stdout or "highest " in done.stdout
+
+
 def test_other_commands_exist() -> None:
     for command in commands("latprof "):
         verb = shlex.split(command)[1]

@@ -51,18 +51,30 @@ def contributions(layers: Layers, p: float, intended_ns: IntArray | None = None)
         raise ValueError("contributions need at least one request with the metric, got none")
     in_order = metric_ns if intended_ns is None else metric_ns[np.argsort(intended_ns, kind="stable")]
     independent = n_eff(in_order, p)
-    if rests_on_enough(len(metric_ns), independent, p):
-        return _weighted(layers, metric_ns, hd_weights(len(metric_ns), p), p, "percentile", independent)
-    if p > 0.5:
-        return _weighted(layers, metric_ns, tail_weights(len(metric_ns)), p, "tail mean", independent)
-    return mean_contributions(layers, p)
+    return contributions_as(layers, p, kind_at(len(metric_ns), independent, p), independent)
+
+
+def kind_at(n: int, n_independent: float, p: float) -> Kind:
+    """What a column at ``p`` can be for so many requests: the percentile, or what stands for it."""
+    return "percentile" if rests_on_enough(n, n_independent, p) else "tail mean" if p > 0.5 else "mean"
+
+
+def weights_of(n: int, p: float, kind: Kind) -> FloatArray:
+    """The weights of the sorted sample that make up a column, shape (n,), sum 1."""
+    if kind == "percentile":
+        return hd_weights(n, p)
+    return tail_weights(n) if kind == "tail mean" else np.full(n, 1.0 / n)
+
+
+def contributions_as(layers: Layers, p: float, kind: Kind, independent: float = np.nan) -> Contributions:
+    """The column of that ``kind``, whatever the sample would allow: for columns that must be of one kind over several runs."""
+    metric_ns = layers.total_ns.sum(axis=1)
+    return _weighted(layers, metric_ns, weights_of(len(metric_ns), p, kind), p, kind, independent)
 
 
 def mean_contributions(layers: Layers, p: float = 0.5) -> Contributions:
     """The layers' means, which sum to the metric's mean."""
-    metric_ns = layers.total_ns.sum(axis=1)
-    n = len(metric_ns)
-    return _weighted(layers, metric_ns, np.full(n, 1.0 / n), p, "mean", float(n))
+    return contributions_as(layers, p, "mean", float(len(layers.rows)))
 
 
 def columns(layers: Layers, intended_ns: IntArray | None = None) -> tuple[Contributions, ...]:

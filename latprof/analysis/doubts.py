@@ -12,6 +12,7 @@ from typing import Literal
 
 from latprof.analysis.buffering import Buffering
 from latprof.analysis.instrument import Instrument
+from latprof.analysis.laws import Law
 from latprof.units import NS_PER_MS, ms
 
 Level = Literal["note", "warning", "fatal"]
@@ -49,6 +50,9 @@ class StageFacts:
 class Facts:
     """Everything doubts are made of. Shares are fractions, times ns; `UNKNOWN` (NaN) where a figure is not known."""
 
+    is_simulated: bool = False  # played in virtual time: no generator, no spans
+    laws: tuple[Law, ...] = ()  # of a simulated run
+    assumed: tuple[str, ...] = ()  # what a simulated run had to take a model for, in words
     # outcome
     sent: int = 0
     planned: int | None = None  # requests, where no time limit decides how many
@@ -470,6 +474,22 @@ def stub_bound(facts: Facts) -> Doubt | None:
     return Doubt("stub_bound", "fatal", text, "lower the rate, ask for shorter answers, or give it more cores")
 
 
+def laws_broken(facts: Facts) -> Doubt | None:
+    """Little's law and the utilisation law are identities: a simulation that breaks them is wrong."""
+    broken = [law for law in facts.laws if not law.holds]
+    if not broken:
+        return None
+    text = f"the operational laws do not hold at {_and([law.layer for law in broken])}: what its requests say and its own integrals disagree by more than 1 %"
+    return Doubt("laws", "fatal", text, "do not use this run; please report it with its run folder, it is a fault of the simulator")
+
+
+def assumptions(facts: Facts) -> Doubt | None:
+    """What stands for something that cannot be played."""
+    if not facts.assumed:
+        return None
+    return Doubt("assumed", "note", "; ".join(facts.assumed), "give these layers service times of your own, or measure them live")
+
+
 DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     no_success,
     worker_died,
@@ -506,6 +526,9 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     stream_options,
 )
 
+OF_SIMULATIONS: tuple[Callable[[Facts], Doubt | None], ...] = (no_success, laws_broken, small_sample, drifted, assumptions, cap_held)
+"""Nothing was generated, stamped or received there: what can be wrong is the simulation itself, and what it was asked."""
+
 _RANK: Mapping[Level, int] = {"fatal": 0, "warning": 1, "note": 2}
 
 
@@ -515,7 +538,7 @@ def doubts(facts: Facts) -> tuple[Doubt, ...]:
 
 
 def _raised(facts: Facts) -> Iterator[Doubt]:
-    for doubt in DOUBTS:
+    for doubt in OF_SIMULATIONS if facts.is_simulated else DOUBTS:
         raised = doubt(facts)
         if raised is not None:
             yield raised

@@ -14,6 +14,7 @@ from latprof.analysis.contributions import Contributions
 from latprof.analysis.doubts import UNKNOWN, Facts, StageFacts
 from latprof.analysis.drift import drift
 from latprof.analysis.instrument import Instrument, instrument
+from latprof.analysis.laws import laws_in
 from latprof.analysis.metrics import Counts, Rate, cap_wait_ns, connection_wait_ns, present, wake_lateness_ns
 from latprof.analysis.passage import client_view, passage
 from latprof.analysis.quantiles import SHOWN, Distribution, Numbers, percentile
@@ -77,6 +78,9 @@ def gather(
         stream_options_dropped=not meta.get("preflight", {}).get("include_usage", True),
         buffering=_buffering(run, layers, spans),
         itl_p50_ns=itl_p50_ns,
+        is_simulated=run.is_simulated,
+        laws=laws_in(meta),
+        assumed=tuple(meta.get("assumed", ())),
     )
     return dataclasses.replace(facts, **_generator(of_run), **_spans(meta, ok, spans), **_layers(layers, columns), **_stub(meta))
 
@@ -193,6 +197,8 @@ def _cpu_share(stage: str, phase: Mapping[str, Any]) -> float:
 
 
 def _buffering(run: Run, layers: Layers, spans: Spans) -> Buffering | None:
+    if run.is_simulated:
+        return None
     rows = run.requests.select(layers.rows)
     if comes_in_a_lump(client_view(rows, run.chunks)) < _WORTH_A_LOOK:
         return None

@@ -224,28 +224,33 @@ def goodput(requests: Requests, chunks: Chunks, objectives_ms: Mapping[str, floa
 
     ``itl`` is held against a request's mean gap. An answer in one chunk has neither ``tpot`` nor ``itl`` and meets both, as peers count.
     """
-    good = requests.success.copy()
-    for metric, limit_ms in objectives_ms.items():
-        value_ns = _OBJECTIVES[metric](requests, chunks)
-        meets = value_ns <= limit_ms * NS_PER_MS
-        good &= np.where(known(value_ns), meets, metric in {"tpot", "itl"})
+    good = meets(requests, chunks, objectives_ms)
     share = float(good.mean()) if len(good) else np.nan
     return Goodput(dict(objectives_ms), int(good.sum()), _over(int(good.sum()), rate(requests).duration_ns), share)
 
 
-def _mean_gap_ns(requests: Requests, chunks: Chunks) -> IntArray:
-    rows, gaps_ns = itl_ns(requests, chunks)
-    number = np.bincount(rows, minlength=len(requests))
-    total_ns = np.bincount(rows, weights=gaps_ns.astype(np.float64), minlength=len(requests))
-    mean_ns = np.divide(total_ns, number, where=number > 0, out=np.zeros(len(requests)))
-    return np.where(number > 0, np.rint(mean_ns).astype(np.int64), MISSING_NS)
+def meets(requests: Requests, chunks: Chunks, objectives_ms: Mapping[str, float]) -> BoolArray:
+    """Which of ``requests`` are good, shape (n,); see `goodput`."""
+    good = requests.success.copy()
+    for metric, limit_ms in objectives_ms.items():
+        value_ns = _OBJECTIVES[metric](requests, chunks)
+        good &= np.where(known(value_ns), value_ns <= limit_ms * NS_PER_MS, metric in {"tpot", "itl"})
+    return good
+
+
+def _mean_gap_ns(requests: Requests) -> IntArray:
+    """Gaps add up to the time from the first token to the last: what lies between need not be known."""
+    length_ns, number = elapsed_ns(requests.first_token_ns, requests.last_token_ns), requests.token_chunks - 1
+    has = known(length_ns) & (number > 0)
+    mean_ns = np.divide(length_ns, number, where=has, out=np.zeros(len(requests)))
+    return np.where(has, np.rint(mean_ns).astype(np.int64), MISSING_NS)
 
 
 _OBJECTIVES = {
     "ttft": lambda requests, _: ttft_ns(requests),
     "tpot": lambda requests, _: tpot_ns(requests),
     "e2el": lambda requests, _: e2el_ns(requests),
-    "itl": _mean_gap_ns,
+    "itl": lambda requests, _: _mean_gap_ns(requests),
 }
 
 SAMPLED: Mapping[str, str] = {

@@ -33,7 +33,7 @@ class Dialer:
     def __init__(self, endpoint: Endpoint, clock: StampClock) -> None:
         self._endpoint = endpoint
         self._clock = clock
-        self._tls = None if endpoint.tls is None else tls_context(endpoint.tls)
+        self._tls = None if endpoint.tls is None or endpoint.via else tls_context(endpoint.tls)
         self._peer = endpoint.unix_socket or endpoint.address.authority
 
     async def open(self, attempt: Attempt, within_ns: int | None = None) -> Wire:
@@ -71,6 +71,8 @@ class Dialer:
     async def _resolve(self, attempt: Attempt) -> list[tuple[int, _Where]]:
         """The host's addresses (the proxy's, where there is one); a literal one needs no resolver, and gets no stamps."""
         endpoint = self._endpoint
+        if endpoint.via is not None:
+            return [(socket.AF_INET, endpoint.via)]
         if endpoint.unix_socket:
             return [(socket.AF_UNIX, endpoint.unix_socket)]
         target = endpoint.proxy if endpoint.proxy is not None else endpoint.address

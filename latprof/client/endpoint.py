@@ -58,6 +58,8 @@ class Endpoint:
     tls: TlsFiles | None = None
     proxy: Proxy | None = None
     unix_socket: str = ""
+    via: tuple[str, int] | None = None
+    """A hop of latprof's own on this machine: connected to in place of the address, in the clear; it holds the connection onwards."""
     ws_streams: int = 1
     ws_traceparent: bool = False
 

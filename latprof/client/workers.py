@@ -64,6 +64,10 @@ class Death:
     text: str
 
 
+HandedOut = Callable[[Sequence[Ready]], None]
+"""Told of sessions just before a worker gets them; from any thread."""
+
+
 class WorkerFaultError(LatprofError):
     """A worker found an error of latprof's own; the text is its traceback."""
 
@@ -71,10 +75,12 @@ class WorkerFaultError(LatprofError):
 class Workers:
     """Worker processes; `kill` them whatever happens. Their event loop is the one that was running when they were started.
 
-    ``deaths`` are those that ended by themselves: what they had flushed counts, the rest of their load was not sent.
+    ``deaths`` are those that ended by themselves: what they had flushed counts, the rest of their load was not sent. ``on_handed_out`` is told of
+    sessions before they go to a worker.
     """
 
-    def __init__(self, count: int, folder: Path, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, count: int, folder: Path, command: Sequence[str] = COMMAND, on_handed_out: HandedOut = lambda _: None) -> None:
+        self._on_handed_out = on_handed_out
         self.deaths: list[Death] = []
         self.stale_retries = 0
         self.peak_bytes = 0
@@ -127,11 +133,11 @@ class Workers:
             mine = phase_of(phase, worker.number, len(self))
             is_fed = isinstance(phase.planned, OnDemand)
             if is_fed:
-                worker.batches.append(_batches(replace(phase, planned=planned), encoder))
+                worker.batches.append(self._told(_batches(replace(phase, planned=planned), encoder)))
                 ready = await worker.apart(next, worker.batches[-1], [])
             else:
                 worker.batches.append(iter(()))
-                ready = await worker.apart(_all, replace(phase, planned=planned), encoder())
+                ready = await worker.apart(next, self._told(_whole(replace(phase, planned=planned), encoder)))
             await worker.say(Load(mine, ready, is_fed))
         await self._answers(Loaded)
         self._raise_if_dead()
@@ -213,6 +219,12 @@ class Workers:
                 self._note(answer)
                 answers += [answer] if isinstance(answer, kind) else []
         return answers
+
+    def _told(self, batches: Iterator[list[Ready]]) -> Iterator[list[Ready]]:
+        """The same batches, each made known before a worker gets it."""
+        for batch in batches:
+            self._on_handed_out(batch)
+            yield batch
 
     def _driven(self, answer: object) -> Driven | None:
         self._note(answer)
@@ -339,8 +351,9 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     return pipe
 
 
-def _all(phase: Phase, encode: Encode) -> list[Ready]:
-    return list(prepare(phase, encode))
+def _whole(phase: Phase, encoder: Callable[[], Encode]) -> Iterator[list[Ready]]:
+    """All sessions in one batch, which share their texts."""
+    yield list(prepare(phase, encoder()))
 
 
 def _batches(phase: Phase, encoder: Callable[[], Encode]) -> Iterator[list[Ready]]:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from latprof.clock import WallAnchor
+from latprof.layers.call import call_layers, emitted_ns
 from latprof.layers.client import client_node, wire_leg
 from latprof.layers.evidence import PRECEDENCE, Evidence, Held, Source, Traces
 from latprof.layers.hops import Order
 from latprof.layers.partition import Partition, partition
 from latprof.layers.skew import constraints
 from latprof.layers.sources import SOURCES
-from latprof.layers.table import Conflict, Layers, OffPath
+from latprof.layers.table import Conflict, Layers, OffPath, Tables
 from latprof.layers.tree import CLIENT, hops_in, merge, nest, shifted
 from latprof.layers.vocabulary import belongs_to, path_order
 from latprof.observations.columns import Requests
@@ -36,6 +37,7 @@ class _Row:
     done: Partition
     present: dict[str, str] = field(default_factory=dict)  # layer -> provenance
     hops: tuple[str, ...] = ()
+    decode_ns: int = MISSING_NS  # first token here to the engine's last
 
 
 def build_layers(
@@ -44,8 +46,8 @@ def build_layers(
     anchor: WallAnchor,
     configured_hops: tuple[str, ...] = (),
     sources: Mapping[str, Source] = SOURCES,
-) -> Layers:
-    """Partition [intended start, first token] of every measured request that succeeded.
+) -> Tables:
+    """Partition [intended start, first token], and [intended start, last token], of every measured request that succeeded.
 
     ``anchor`` ties the client's monotonic stamps to Unix time; only differences between clocks that causality allows are ever used.
     """
@@ -55,7 +57,22 @@ def build_layers(
     wires = {row: wire_leg(requests, row, anchor) for row in told}
     clocks = estimate([c for row, evidence in told.items() for c in constraints(evidence, wires[row], order)], CLIENT)
     done = [_partition_row(requests, row, anchor, evidence, order, clocks) for row, evidence in told.items()]
-    return _table(requests, done, order, clocks)
+    ttft = _table(requests, done, order, clocks)
+    return Tables(ttft, call_layers(ttft, requests, np.array([row.decode_ns for row in done], np.int64)))
+
+
+def partition_of(
+    requests: Requests,
+    row: int,
+    spans: Spans,
+    anchor: WallAnchor,
+    clocks: Iterable[ClockOffset],
+    configured_hops: tuple[str, ...] = (),
+    sources: Mapping[str, Source] = SOURCES,
+) -> Partition:
+    """The segments that `build_layers` sums up for one row of its table; ``clocks`` are the table's, which all requests of the run tell together."""
+    by_clock = {clock.clock: clock for clock in clocks}
+    return _partition_row(requests, row, anchor, _told(requests, row, spans, sources), Order(configured_hops), by_clock).done
 
 
 def _told(requests: Requests, row: int, spans: Spans, sources: Mapping[str, Source]) -> Evidence:
@@ -83,6 +100,8 @@ def _partition_row(
         result.present.setdefault(length.layer, length.provenance)
     for segment in done.segments:
         result.present.setdefault(segment.layer, segment.provenance)
+    if (engine_ns := emitted_ns(client)) != MISSING_NS:
+        result.decode_ns = engine_ns - client.cut_ns
     result.done.overfull.extend((h, _found_ns(done, h)) for h in evidence.held if h not in held and _disagrees(done, h))
     return result
 

@@ -20,6 +20,11 @@ class Known:
 
 
 KNOWN: Final[dict[str, Known]] = {
+    # latprof's own, in front of what it was put before.
+    "inject": Known(5, "injected"),
+    "inject.router": Known(35, "injected"),
+    "inject.prefill": Known(45, "injected"),
+    "inject.decode": Known(45, "injected"),
     "haproxy": Known(10, "lb"),
     "nginx": Known(12, "lb"),
     "envoy": Known(20, "lb"),

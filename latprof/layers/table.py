@@ -58,3 +58,11 @@ class Layers:
     def coverage(self) -> npt.NDArray[np.float64]:
         """Share of the requests that have evidence for each layer, shape (L,)."""
         return self.present.mean(axis=0) if len(self.rows) else np.zeros(len(self.names))
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The partitions of one run by metric: to the first token, and to the last (the call)."""
+
+    ttft: Layers
+    e2el: Layers

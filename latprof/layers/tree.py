@@ -129,6 +129,8 @@ def _outer_of(node: HopNode, placed: Sequence[HopNode], order: Order, slack_ns: 
     ]
     if not at_work:
         return client
+    # Slack is for those that begin late by their stamps; one that has ended gives way to one that has not (two calls one after the other).
+    at_work = [other for other in at_work if start_ns <= other.hop.end_ns] or at_work
     deepest = max(order.rank(other.hop.hop) for other in at_work)
     return max((other for other in at_work if order.rank(other.hop.hop) == deepest), key=lambda other: other.hop.start_ns)
 

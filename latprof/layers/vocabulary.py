@@ -18,7 +18,9 @@ LAYERS: Final[dict[str, str]] = {
     "net.tls": "TLS handshake",
     "net.upload": "writing the request into the socket",
     "net.request": "on the way from one hop to the next, prompt included",
+    "injected": "delayed on purpose by latprof's own hop, to see what depends on it",
     "lb": "load balancer: parsing, balancing, connecting upstream",
+    "gateway.queue": "waiting for one of the places of a gateway that works on so many requests at once",
     "gateway.validate": "parsing and validating the request",
     "gateway.auth": "authentication",
     "gateway.ratelimit": "rate limits, quotas, pre-call hooks",
@@ -40,9 +42,11 @@ LAYERS: Final[dict[str, str]] = {
     "server": "everything behind the address, where nothing tells its parts apart",
     "decode": "iterations after the first token",
     "stream": "chunks on their way after the first token",
+    "tool": "the client's own work between turns, of a task",
+    "think": "from what a turn comes after to its intended start, of a task",
 }
 
-WAIT_ONLY: Final = frozenset({"client.lateness", "client.retry", "client.cap_wait", "engine.queue"})
+WAIT_ONLY: Final = frozenset({"client.lateness", "client.retry", "client.cap_wait", "gateway.queue", "engine.queue"})
 """Layers that are nothing but waiting."""
 
 UNATTRIBUTED: Final = "unattributed@"

@@ -163,7 +163,7 @@ class Chunks:
     @classmethod
     def from_arrow(cls, table: pa.Table) -> Self:
         """From a table that has at least the columns of `CHUNKS_SCHEMA`; others are left aside."""
-        return cls(**{column.name: _ints(table[column.name]) for column in CHUNKS_SCHEMA})
+        return cls(**{column.name: int_column(table[column.name]) for column in CHUNKS_SCHEMA})
 
 
 def known(stamps_ns: IntArray) -> BoolArray:
@@ -257,11 +257,13 @@ def _to_arrow(columns: Requests | Chunks, schema: pa.Schema) -> pa.Table:
 # --- Arrow -> numpy -----------------------------------------------------------------------------------------------------------------------
 
 
-def _ints(column: pa.ChunkedArray) -> IntArray:
+def int_column(column: pa.ChunkedArray) -> IntArray:
+    """A column of integers, MISSING_NS where it is null."""
     return np.asarray(column.cast(_INT).fill_null(MISSING_NS).to_numpy(), np.int64)
 
 
-def _texts(column: pa.ChunkedArray) -> TextArray:
+def text_column(column: pa.ChunkedArray) -> TextArray:
+    """A column of texts, empty where it is null."""
     # Equal texts become one object: a million rows of "measured" cost a million pointers, not a million strings.
     encoded = column.fill_null("").combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):  # empty, or more text than 32-bit offsets can hold
@@ -286,4 +288,4 @@ def _tuples(chunk: pa.ListArray) -> Iterator[tuple[tuple[str, str], ...]]:
     return (tuple(pairs[begin:end]) for begin, end in pairwise(chunk.offsets.to_pylist()))
 
 
-_NUMPY: dict[pa.DataType, Callable[[pa.ChunkedArray], npt.NDArray[Any]]] = {_INT: _ints, _TEXT: _texts, _PAIRS: _pairs}
+_NUMPY: dict[pa.DataType, Callable[[pa.ChunkedArray], npt.NDArray[Any]]] = {_INT: int_column, _TEXT: text_column, _PAIRS: _pairs}

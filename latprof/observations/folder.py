@@ -3,6 +3,8 @@ r"""The run folder: everything a report is made from.
 run.json            configuration, seed, versions, host facts, wall anchor, status; replaced as a whole
 requests.parquet    one row per attempt      \  or, until the end of the run and after a kill, the streams
 chunks.parquet      one row per chunk        /  of `latprof.observations.streams`
+segments.parquet    of a simulated run, in place of chunks: what made its tokens (`latprof.observations.segments`)
+steps.parquet       the graphs of sessions with several steps (`latprof.observations.graph`)
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from latprof.errors import ConfigError, UsageError
-from latprof.observations.columns import Chunks, Requests
+from latprof.observations.columns import CHUNKS_SCHEMA, Chunks, Requests
 from latprof.observations.host import host_facts
 from latprof.observations.scrub import scrub
+from latprof.observations.segments import Segments, has_segments, load_segments
 from latprof.observations.streams import Stored, compact, has_chunks, has_requests, read_chunks, read_requests
 from latprof.units import NS_PER_S
 
@@ -45,6 +48,13 @@ class Run:
     chunks: Chunks
     partial: bool = False
     partial_reason: str = ""
+    segments: Segments | None = None
+    """In place of chunks, which a simulated run has none of."""
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether nothing was measured: the run was played in virtual time."""
+        return bool(self.meta.get("is_simulated"))
 
 
 def create(path: Path | None = None, unix_ns: Callable[[], int] = time.time_ns) -> Path:
@@ -113,17 +123,24 @@ def load(folder: Path) -> Run:
     """
     meta = _read_meta(folder)
     ended = meta["status"] in {"complete", "interrupted"}
-    for has, name in ((has_requests, "requests"), (has_chunks, "chunks")):
-        if ended and not has(folder):
+    is_simulated = bool(meta.get("is_simulated"))
+    for has, name, wanted in (
+        (has_requests, "requests", True),
+        (has_chunks, "chunks", not is_simulated),
+        (has_segments, "segments", is_simulated),
+    ):
+        if ended and wanted and not has(folder):
             raise ConfigError(
                 f"{folder}: {name}.parquet is missing, wanted the folder as latprof wrote it; copy it again, or measure again"
             )
     try:
-        requests, chunks = read_requests(folder), read_chunks(folder)
+        requests = read_requests(folder)
+        chunks = Stored(CHUNKS_SCHEMA.empty_table(), whole=True) if is_simulated else read_chunks(folder)
+        segments = load_segments(folder)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
     reason = _partial_reason(meta["status"], requests, chunks)
-    return Run(folder, meta, Requests.from_arrow(requests.table), Chunks.from_arrow(chunks.table), bool(reason), reason)
+    return Run(folder, meta, Requests.from_arrow(requests.table), Chunks.from_arrow(chunks.table), bool(reason), reason, segments)
 
 
 def _partial_reason(status: str, requests: Stored, chunks: Stored) -> str:

@@ -3,6 +3,8 @@
 requests.w0.arrows            finished attempts of worker 0, batch after batch
 requests.w0.inflight.arrows   its attempts not finished, replaced each time
 chunks.w0.arrows              its chunks, batch after batch
+steps.arrows                  the graphs of sessions, written by the profiler itself as it hands them out
+inject.arrows                 what the injecting hop did to each request, written by the hop
 """
 
 from __future__ import annotations
@@ -15,6 +17,10 @@ Kind = Literal["requests", "requests.inflight", "chunks"]
 
 REQUESTS_PARQUET = "requests.parquet"
 CHUNKS_PARQUET = "chunks.parquet"
+STEPS_PARQUET = "steps.parquet"
+STEPS_STREAM = "steps.arrows"
+INJECT_PARQUET = "inject.parquet"
+INJECT_STREAM = "inject.arrows"
 
 
 def stream_name(kind: Kind, worker: int) -> str:

@@ -51,7 +51,7 @@ def read_requests(folder: Path) -> Stored:
         ConfigError: the file is damaged.
     """
     if (folder / REQUESTS_PARQUET).exists():
-        return _read_parquet(folder / REQUESTS_PARQUET, REQUESTS_SCHEMA)
+        return read_parquet(folder / REQUESTS_PARQUET, REQUESTS_SCHEMA)
     # The snapshots first, so that a final row, where there is one, is the last of its attempt.
     kinds: tuple[Kind, ...] = ("requests.inflight", "requests")
     parts = [batch for kind in kinds for path in streams_of(folder, kind) for batch in batches(path, REQUESTS_SCHEMA)]
@@ -66,7 +66,7 @@ def read_chunks(folder: Path) -> Stored:
         ConfigError: the file is damaged.
     """
     if (folder / CHUNKS_PARQUET).exists():
-        return _read_parquet(folder / CHUNKS_PARQUET, CHUNKS_SCHEMA)
+        return read_parquet(folder / CHUNKS_PARQUET, CHUNKS_SCHEMA)
     return Stored(pa.Table.from_batches(_chunk_batches(folder), CHUNKS_SCHEMA), _are_whole(folder, "chunks"))
 
 
@@ -160,7 +160,12 @@ def conform(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def _read_parquet(path: Path, schema: pa.Schema) -> Stored:
+def read_parquet(path: Path, schema: pa.Schema) -> Stored:
+    """A table that latprof wrote, with the columns of ``schema``.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
     try:
         table = pq.read_table(path, partitioning=None)
         table.validate(full=True)

@@ -6,14 +6,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from latprof.analysis.laws import Law
 from latprof.analysis.quantiles import SHOWN, Distribution
+from latprof.report import injected, presets
 from latprof.report.values import MEAN, Budget, LayerRow, Report
 from latprof.units import MISSING_NS, NS_PER_S, ms
 
 SCHEMA = "latprof.summary/1"
 """Additions keep the number."""
 
-FLAT = ("ttft", "ttft_sent", "ttfo", "tpot", "itl", "e2el", "lateness")
+FLAT = ("ttft", "ttft_sent", "ttfo", "tpot", "itl", "e2el", "task", "lateness")
 """Metrics with keys of their own at the top level, in the names peers use."""
 
 
@@ -27,6 +29,7 @@ def summary(report: Report) -> dict[str, Any]:
             "url": report.url,
             "model": report.model,
             "stub": report.is_stub,
+            "simulated": report.is_simulated,
             "seed": report.seed,
             "partial": report.facts.partial,
             "interrupted": report.interrupted,
@@ -39,16 +42,24 @@ def summary(report: Report) -> dict[str, Any]:
         "rate": _rate(report),
         "goodput": _goodput(report),
         **{key: value for metric in FLAT for key, value in _flat(metric, report.metrics[metric]).items()},
+        "tasks": _tasks(report),
+        "injection": None if report.injection is None else injected.as_json(report.injection),
         "tokens_per_chunk": _number(report.tokens_per_chunk),
         "tokens_source": dict(report.tokens_sources),
-        "layers": {} if report.budget is None else {report.budget.metric: [_layer(report.budget, row) for row in report.budget.rows]},
+        "layers": {
+            budget.metric: [_layer(budget, row) for row in budget.rows]
+            for budget in (report.budget, report.call_budget, None if report.tasks is None else report.tasks.budget)
+            if budget is not None
+        },
         "generator": {
             "cpu_share": _number(report.facts.cpu_share),
             "p99_loop_lag_ms": _ms(report.facts.loop_lag_p99_ns),
             "p99_wake_lateness_ms": _ms(report.facts.lateness_p99_ns),
             **_instrument(report),
         },
+        "stations": [_law(law) for law in report.facts.laws],
         "host": dict(report.host),
+        "presets": list(presets.lines(report.presets)),
     }
 
 
@@ -76,6 +87,19 @@ def _instrument(report: Report) -> dict[str, Any]:
         "max_receive_queue_bytes": count("receive_queue_max_bytes"),
         "waiting_sockets_share": _number(of_run.figure("waiting_sockets_share")),
         "clock_steps": count("clock_steps"),
+    }
+
+
+def _law(law: Law) -> dict[str, Any]:
+    return {
+        "layer": law.layer,
+        "servers": law.servers,
+        "utilisation": _number(law.utilisation),
+        "rate_per_s": _number(law.rate_per_s),
+        "mean_present": _number(law.mean_present),
+        "mean_time_ms": _ms(law.mean_time_ns),
+        "mean_busy": _number(law.mean_busy),
+        "mean_service_ms": _ms(law.mean_service_ns),
     }
 
 
@@ -114,6 +138,21 @@ def _goodput(report: Report) -> dict[str, Any] | None:
         "good": goodput.good,
         "per_s": _number(goodput.per_s),
         "share": _number(goodput.share),
+    }
+
+
+def _tasks(report: Report) -> dict[str, Any] | None:
+    tasks = report.tasks
+    if tasks is None:
+        return None
+    return {
+        "complete": tasks.complete,
+        "incomplete": dict(tasks.incomplete),
+        "mean_turns": _number(tasks.turns),
+        "mean_turns_on_path": _number(tasks.turns_on_path),
+        "mean_steps": _number(tasks.steps),
+        "client_per_turn_ms": _ms(tasks.client_ns),
+        "hidden_mean_ms": {layer: _ms(hidden_ns) for layer, hidden_ns in tasks.hidden_ns.items()},
     }
 
 

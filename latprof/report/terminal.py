@@ -6,7 +6,7 @@ import io
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
 from rich.box import SIMPLE, Box
@@ -16,9 +16,16 @@ from rich.table import Table
 from rich.text import Text
 
 from latprof.analysis.doubts import Doubt, Level
+from latprof.analysis.injection import Injection
+from latprof.analysis.laws import Law
 from latprof.analysis.metrics import SAMPLED
 from latprof.analysis.quantiles import SHOWN
+from latprof.analysis.task import METRIC as TASK
+from latprof.layers.call import AFTER_FIRST_TOKEN
+from latprof.report import injected, presets
+from latprof.report.inert import harmless
 from latprof.report.table import BAR_WIDTH, Grid, Line, broken, grid
+from latprof.report.tasks import sentences
 from latprof.report.values import Budget, Column, LayerRow, Report
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
 
@@ -30,6 +37,9 @@ _UTF_BAR, _ASCII_BAR = ("░", "█"), (".", "#")
 _WIDTH_IN_FILES = 120
 _BARS_FROM = 108
 _NARROWEST_NAME = 14
+# Stations less busy than this are not named.
+_WORTH_NAMING = 0.01
+_NAMES: Mapping[str, str] = {"ttft": "TTFT", "e2el": "the call", TASK: "TASK"}
 
 
 def render(report: Report, file: TextIO | None = None, *, stderr: bool = False) -> None:
@@ -43,9 +53,17 @@ def render(report: Report, file: TextIO | None = None, *, stderr: bool = False) 
 
 def write(report: Report, console: Console) -> None:
     """Print ``report`` on ``console``."""
+    report = harmless(report)
     _verdict(report, console)
     if report.budget is not None:
         _budget(report.budget, console)
+        if report.call_budget is not None:
+            console.print(of_the_call(report.call_budget))
+            console.print()
+        if report.tasks is not None and report.tasks.budget is not None:
+            _budget(report.tasks.budget, console)
+        if report.injection is not None:
+            _injection(report.injection, console)
         _metrics(report, console)
     _facts(report, console)
 
@@ -54,6 +72,8 @@ def write(report: Report, console: Console) -> None:
 
 
 def _verdict(report: Report, console: Console) -> None:
+    if report.is_simulated:
+        console.print(Text("simulated (virtual time): nothing was measured", "bold cyan"))
     if report.valid:
         warnings = sum(doubt.level == "warning" for doubt in report.doubts)
         told = f", with {_number(warnings, 'warning')}" if warnings else ""
@@ -86,11 +106,23 @@ def largest(budget: Budget, laid_out: Grid) -> str:
         row = max(budget.rows, key=lambda row: row.total_ns[column.label])
         cell = next((line.cells[index] for line in laid_out.lines if line.layer == row.layer), "0")
         share = row.total_ns[column.label] / column.value_ns if column.value_ns else 0.0
-        who = "it is the same" if row.layer == named else f"it is {row.layer}" if named else f"The largest layer of TTFT is {row.layer}"
+        first = f"The largest layer of {_NAMES[budget.metric]} is {row.layer}"
+        who = "it is the same" if row.layer == named else f"it is {row.layer}" if named else first
         what = f"{cell} of {laid_out.total.cells[index]} ms ({100 * share:.0f} %)"
         parts.append(f"{_where(column)} {who}, {what}" if named else f"{who} {_where(column)}: {what}")
         named = row.layer
     return "; ".join(parts) + "." + _rise(budget)
+
+
+def of_the_call(budget: Budget) -> str:
+    """What the whole call is made of, in one sentence: what came before the first token, and after it."""
+    column = budget.columns[0]
+    after = {row.layer: row.total_ns[column.label] for row in budget.rows if row.layer in AFTER_FIRST_TOKEN}
+    parts = {"before the first token": column.value_ns - sum(after.values()), **after}
+    told = ", ".join(
+        f"{name} {_ms(value_ns)} ms ({100 * value_ns / column.value_ns:.0f} %)" for name, value_ns in parts.items() if column.value_ns > 0
+    )
+    return f"The whole call {_where(column)}, {_ms(column.value_ns)} ms: {told}."
 
 
 def _where(column: Column) -> str:
@@ -129,11 +161,15 @@ def _budget(budget: Budget, console: Console) -> None:
     console.print(Text(largest(budget, laid_out), "bold"))
     console.print(by_prefix(budget))
     console.print()
-    console.print(f"TTFT budget in ms: what each layer contributes at a percentile ({budget.requests} requests)")
+    console.print(f"{_NAMES[budget.metric]} budget in ms: what each layer contributes at a percentile ({budget.requests} {_of(budget)})")
     console.print(_table(laid_out, console))
     for note in _footnotes(budget, laid_out):
         console.print(Padding(Text(note, "dim"), (0, 0, 0, 2)))
     console.print()
+
+
+def _of(budget: Budget) -> str:
+    return "tasks" if budget.metric == TASK else "requests"
 
 
 def _table(laid_out: Grid, console: Console) -> Table:
@@ -183,9 +219,9 @@ def _drawn(line: Line, *, ascii_only: bool) -> Text:
 def _footnotes(budget: Budget, laid_out: Grid) -> Iterator[str]:
     first = budget.columns[0].label
     dash = "; - was not told apart" if laid_out.has_untold_parts else ""
-    yield f"Layers add up to the last row (Harrell-Davis percentiles of TTFT). share, wait and service are at {first}{dash}."
+    yield f"Layers add up to the last row (Harrell-Davis percentiles of {_NAMES[budget.metric]}). share, wait and service are at {first}{dash}."
     if any(column.kind == "tail mean" for column in budget.columns):
-        yield "tail mean: the mean of the slowest 5 % of the requests."
+        yield f"tail mean: the mean of the slowest 5 % of the {_of(budget)}."
     names = []
     if laid_out.has_merged:
         names.append("a+b is time of neighbours that nothing tells apart")
@@ -200,13 +236,30 @@ def _footnotes(budget: Budget, laid_out: Grid) -> Iterator[str]:
 # --- the rest -----------------------------------------------------------------------------------------------------------------------------
 
 
+def _injection(injection: Injection, console: Console) -> None:
+    console.print(f"Causal check: {injected.design(injection)}")
+    for warning in injected.warnings(injection):
+        console.print(Padding(Text(warning, "yellow"), (0, 0, 0, 2)))
+    table = Table(box=_ASCII_LINES if console.options.ascii_only else SIMPLE, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("ms per ms of delay", min_width=14)
+    for label in ("per request", "per block", "queue feedback"):
+        table.add_column(label, justify="right", no_wrap=True)
+    for row in injected.rows(injection):
+        table.add_row(*row)
+    console.print(table)
+    told = injected.conclusion(injection)
+    note = "95 % intervals; feedback is per block less per request" + (f". {told[0].upper()}{told[1:]}." if told else ".")
+    console.print(Padding(Text(note, "dim"), (0, 0, 0, 2)))
+    console.print()
+
+
 def _metrics(report: Report, console: Console) -> None:
     table = Table(box=_ASCII_LINES if console.options.ascii_only else SIMPLE, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("ms", min_width=14)
     for label in ("mean", *(f"p{100 * p:g}" for p in SHOWN)):
         table.add_column(label, justify="right", min_width=9)
     table.add_column("n", justify="right", min_width=7)
-    for metric, name in SAMPLED.items():
+    for metric, name in {**SAMPLED, TASK: "task"}.items():
         found = report.metrics[metric]
         if found.n:
             table.add_row(name, _ms(found.mean), *(_ms(value) for value in found.percentiles), str(found.n))
@@ -243,18 +296,33 @@ def _lines(report: Report) -> Iterator[tuple[str, str]]:
         wanted = ", ".join(f"{metric} <= {limit_ms:g} ms" for metric, limit_ms in report.goodput.objectives_ms.items())
         share = f"{100 * report.goodput.share:.1f} %" if not math.isnan(report.goodput.share) else "-"
         yield "goodput", f"{_figure(report.goodput.per_s)}/s ({share} meet {wanted})"
+    if report.tasks is not None:
+        yield "tasks", "; ".join(sentences(report.tasks))
     if report.tokens_sources:
         source = " and ".join(report.tokens_sources)
         yield (
             "tokens",
             f"{_figure(rate.output_tokens_per_s)}/s out, {_figure(report.tokens_per_chunk)} per chunk, counted by {source}",
         )
-    yield "instrument", _instrument(report)
-    if report.host:
+    if report.is_simulated:
+        yield "stations", _stations(report.facts.laws)
+    else:
+        yield "instrument", _instrument(report)
+    if report.host and not report.is_simulated:
         yield "host", _host(report)
+    for line in presets.lines(report.presets):
+        yield "preset", line
     where = f"{report.url}, " if report.url else ""
     yield "target", f"{where}{'the stack in a box' if report.is_stub else f'model {report.model}'}; seed {report.seed}"
     yield "written", f"{report.folder}  (latprof report {report.folder} prints this again)"
+
+
+def _stations(laws: Sequence[Law]) -> str:
+    """The stations by how busy they were."""
+    busy = sorted((law for law in laws if law.servers), key=lambda law: -law.utilisation)
+    shown = [f"{law.layer} {100 * law.utilisation:.1f} % of {law.servers}" for law in busy if law.utilisation >= _WORTH_NAMING]
+    told = f"{', '.join(shown)} busy" if shown else "all idle"
+    return f"{told}; Little's law and the utilisation law hold at all {len(laws)} to 1 %" if all(law.holds for law in laws) else told
 
 
 def _instrument(report: Report) -> str:

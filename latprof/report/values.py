@@ -9,12 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from latprof.analysis.contributions import Contributions, Kind, columns, mean_contributions
 from latprof.analysis.doubts import Doubt, Facts, doubts
 from latprof.analysis.facts import gather
+from latprof.analysis.gaps import distribution_of, gaps_of
+from latprof.analysis.injection import Injection
 from latprof.analysis.metrics import Counts, Goodput, Rate, counts, goodput, rate, samples
-from latprof.analysis.quantiles import Distribution, distribution
+from latprof.analysis.quantiles import Distribution, Numbers, distribution
+from latprof.analysis.task import METRIC as TASK
+from latprof.analysis.task import Tasks
 from latprof.layers.table import Layers
+from latprof.layers.vocabulary import belongs_to
 from latprof.observations.columns import known
 from latprof.observations.folder import Run
 from latprof.schedule.plan import WARMUP
@@ -67,8 +74,29 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskFigures:
+    """The tasks of a run whose sessions have several steps. ``budget`` is None where not one came to its end.
+
+    Means over the tasks: ``turns``, ``turns_on_path``, ``steps``; ``client_ns`` is what the client cost per turn on the path; ``hidden_ns`` by
+    layer is work beside the path, that nobody waited for. ``incomplete`` counts by reason (`latprof.analysis.task.Incomplete`).
+    """
+
+    budget: Budget | None
+    complete: int
+    incomplete: Mapping[str, int]
+    turns: float
+    turns_on_path: float
+    steps: float
+    client_ns: float
+    hidden_ns: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """A run, understood. ``budget`` is None without a single successful request."""
+    """A run, understood. ``budget`` is the TTFT's, ``call_budget`` the call's; None without a single successful request.
+
+    ``tasks`` is None where every session is one call.
+    """
 
     folder: Path
     run_id: str
@@ -76,6 +104,7 @@ class Report:
     seed: int
     url: str
     is_stub: bool
+    is_simulated: bool
     model: str
     arrival_model: str
     counts: Counts
@@ -85,9 +114,14 @@ class Report:
     tokens_per_chunk: float
     tokens_sources: Mapping[str, int]
     budget: Budget | None
+    call_budget: Budget | None
+    tasks: TaskFigures | None
+    injection: Injection | None
     facts: Facts
     doubts: tuple[Doubt, ...]
     host: Mapping[str, Any]
+    presets: tuple[Mapping[str, Any], ...]
+    """What the stack in a box took from presets: as `run.json` holds it."""
 
     @property
     def valid(self) -> bool:
@@ -100,8 +134,13 @@ class Report:
         return self.facts.interrupted
 
 
-def build(run: Run, layers: Layers, spans: Spans) -> Report:
-    """Understand a run: percentiles over the successes of the measured phase, rates and failures over all its rows."""
+def build(
+    run: Run, layers: Layers, spans: Spans, call: Layers | None = None, tasks: Tasks | None = None, injection: Injection | None = None
+) -> Report:
+    """Understand a run, whose layers reach to the first token, (``call``) to the last, and (``tasks``) over whole sessions.
+
+    Percentiles are over the successes of the measured phase, rates and failures over all its rows.
+    """
     meta = run.meta
     measured = run.requests.select(run.requests.measured)
     ok = measured.select(measured.success)
@@ -109,8 +148,12 @@ def build(run: Run, layers: Layers, spans: Spans) -> Report:
     counted = counts(run.requests, sum(planned) if planned and None not in planned else MISSING_NS)
     rates = rate(measured)
     sampled = samples(run.requests, run.chunks)
+    several = tasks if tasks is not None and tasks.have_several_steps else None
+    sampled[TASK] = np.zeros(0, np.int64) if several is None else several.task_ns
     metrics = {metric: distribution(values) for metric, values in sampled.items()}
-    shown = columns(layers, run.requests.intended_ns[layers.rows]) if len(layers.rows) else ()
+    if run.segments is not None:
+        metrics["itl"] = distribution_of(gaps_of(ok, run.segments))
+    shown = _shown(run, layers)
     facts = gather(run, layers, spans, shown, counted, rates, metrics["ttft"], sampled["ttft"], metrics["itl"].percentiles[0])
     objectives = meta.get("config", {}).get("goodput") or {}
     has_tokens = known(ok.output_tokens) & (ok.token_chunks > 0)
@@ -123,6 +166,7 @@ def build(run: Run, layers: Layers, spans: Spans) -> Report:
         seed=int(meta.get("seed", 0)),
         url=str(target.get("url", "")),
         is_stub=bool(target.get("is_stub", False)),
+        is_simulated=run.is_simulated,
         model=str(target.get("model") or meta.get("config", {}).get("target", {}).get("model", "")),
         arrival_model=str(meta.get("arrival_model", "unknown")),
         counts=counted,
@@ -132,10 +176,40 @@ def build(run: Run, layers: Layers, spans: Spans) -> Report:
         tokens_per_chunk=int(ok.output_tokens[has_tokens].sum()) / token_chunks if token_chunks else math.nan,
         tokens_sources=dict(Counter(str(source) or "none" for source in ok.tokens_source).most_common()),
         budget=_budget(layers, shown) if shown else None,
+        call_budget=_budget(call, _shown(run, call)) if call is not None and len(call.rows) else None,
+        tasks=None if several is None else _tasks(run, several),
+        injection=injection,
         facts=facts,
         doubts=doubts(facts),
         host=meta.get("host", {}),
+        presets=tuple(meta.get("presets", ())),
     )
+
+
+def _shown(run: Run, layers: Layers) -> tuple[Contributions, ...]:
+    return columns(layers, run.requests.intended_ns[layers.rows]) if len(layers.rows) else ()
+
+
+def _tasks(run: Run, tasks: Tasks) -> TaskFigures:
+    shown = _shown(run, tasks.layers)
+    mean_ns = tasks.layers.total_ns.mean(axis=0) if len(tasks.session) else np.zeros(len(tasks.layers.names))
+    of_client = [index for index, name in enumerate(tasks.layers.names) if belongs_to(name, "client")]
+    hidden_ns = tasks.hidden_ns.mean(axis=0) if len(tasks.session) else mean_ns
+    turns = _mean(tasks.turns_on_path)
+    return TaskFigures(
+        budget=_budget(tasks.layers, shown) if shown else None,
+        complete=len(tasks.session),
+        incomplete={str(reason): number for reason, number in tasks.incomplete.items()},
+        turns=_mean(tasks.turns),
+        turns_on_path=turns,
+        steps=_mean(tasks.steps),
+        client_ns=float(mean_ns[of_client].sum()) / turns if turns else math.nan,
+        hidden_ns={name: float(value) for name, value in zip(tasks.layers.names, hidden_ns, strict=True) if value > 0},
+    )
+
+
+def _mean(values: Numbers) -> float:
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _budget(layers: Layers, shown: Sequence[Contributions]) -> Budget:

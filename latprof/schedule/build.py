@@ -10,7 +10,7 @@ from latprof.config import Config, Load
 from latprof.errors import ConfigError
 from latprof.schedule.arrivals import ARRIVALS, arrival_rng
 from latprof.schedule.phases import plan_phases
-from latprof.schedule.plan import WARMUP_SESSION_BASE, OnDemand, Phase, Plan, Planned
+from latprof.schedule.plan import WARMUP_SESSION_BASE, OnDemand, Phase, Plan, Planned, Scheduled
 from latprof.schedule.resolve import resolve_load
 from latprof.units import NS_PER_S
 from latprof.workload.load import load_workload
@@ -42,7 +42,15 @@ def build_plan(settings: Config) -> Plan:
         UsageError: the tokenizer cannot be used.
     """
     load = resolve_load(settings)
-    workload = load_workload(settings.workload, load.seed)
+    return plan_of(load, load_workload(settings.workload, load.seed))
+
+
+def plan_of(load: Load, workload: Workload) -> Plan:
+    """The plan of a resolved load: the same starts whatever the sessions hold.
+
+    Raises:
+        ConfigError: nothing is left to measure.
+    """
     if load.phases is not None:
         return plan_phases(load, load.phases, workload)
     warmup = _warmup(load, workload, load.max_requests)
@@ -80,10 +88,12 @@ def _least(*bounds: int | None) -> int | None:
 
 
 def _open(load: Load, name: str, workload: Workload, starts: _Starts, limit: int | None) -> Phase | None:
-    first = _first_session(name)
-    planned = tuple(Planned(workload.session(first + i), offset_ns) for i, offset_ns in enumerate(starts.offsets_ns[:limit]))
-    if not planned:
+    first, offsets_ns = _first_session(name), starts.offsets_ns[:limit]
+    if not offsets_ns:
         return None
+    planned: Sequence[Planned] = Scheduled(workload.session, range(first, first + len(offsets_ns)), offsets_ns)
+    if workload.is_ahead:
+        planned = planned[:]
     return Phase(name, planned, starts.arrival, starts.rate_per_s, max_concurrency=load.max_concurrency, duration_ns=starts.duration_ns)
 
 
@@ -129,7 +139,7 @@ def _closed(load: Load, name: str, workload: Workload, limit: int | None, durati
     if limit == 0 or duration_ns == 0:
         return None
     planned: Sequence[Planned] = OnDemand(workload.session, _first_session(name), limit)
-    if duration_ns is None:
+    if duration_ns is None and workload.is_ahead:
         planned = planned[:]
     return Phase(name, planned, "closed", concurrency=load.concurrency, duration_ns=duration_ns)
 

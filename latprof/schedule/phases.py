@@ -14,7 +14,7 @@ from itertools import groupby
 from latprof.config import Load, LoadPhase
 from latprof.errors import ConfigError
 from latprof.schedule.arrivals import ARRIVALS, arrival_rng
-from latprof.schedule.plan import WARMUP, WARMUP_SESSION_BASE, OnDemand, Part, Phase, Plan, Planned
+from latprof.schedule.plan import WARMUP, WARMUP_SESSION_BASE, OnDemand, Part, Phase, Plan, Planned, Scheduled
 from latprof.schedule.rates import Shape, check_series, ramp, read_series, series, shaped, sine, steps
 from latprof.units import NS_PER_S
 from latprof.workload.sessions import Workload
@@ -79,7 +79,7 @@ def _closed(phase: LoadPhase, workload: Workload, numbers: _Numbers, remaining: 
     share = None if left is None else -(-left // remaining)
     limit = min((bound for bound in (phase.num_requests, share) if bound is not None), default=None)
     sessions: Sequence[Planned] = OnDemand(workload.session, first, limit)
-    if phase.duration_ns is None:
+    if phase.duration_ns is None and workload.is_ahead:
         sessions = sessions[:]
     # Nobody knows how many of them time alone lets go: the next phase's numbers begin behind all that may.
     numbers.take(WARMUP_SESSION_BASE // 64 if limit is None else limit, measured=is_measured)
@@ -88,22 +88,26 @@ def _closed(phase: LoadPhase, workload: Workload, numbers: _Numbers, remaining: 
 
 def _open(load: Load, phases: Sequence[LoadPhase], workload: Workload, numbers: _Numbers) -> Phase:
     is_measured = phases[0].name != WARMUP
-    planned: list[Planned] = []
+    first = numbers.following[is_measured]
+    starts_ns: list[int] = []
+    names: list[str] = []
     parts: list[Part] = []
     start_ns = 0
     for phase in phases:
         offsets_ns, length_ns, part = _arrivals(load, phase)
         kept = numbers.take(len(offsets_ns), measured=is_measured)
         parts.append(Part(phase.name, start_ns, length_ns, *part))
-        planned += [
-            Planned(workload.session(number), start_ns + offset_ns, phase.name) for number, offset_ns in zip(kept, offsets_ns, strict=False)
-        ]
+        starts_ns += [start_ns + offset_ns for offset_ns in offsets_ns[: len(kept)]]
+        names += [phase.name] * len(kept)
         start_ns += length_ns
+    planned: Sequence[Planned] = Scheduled(workload.session, range(first, first + len(starts_ns)), starts_ns, names)
+    if workload.is_ahead:
+        planned = planned[:]
     name = ", ".join(phase.name for phase in phases)
     arrival = " then ".join(dict.fromkeys(part.arrival for part in parts))
     by_time = phases[-1].num_requests is None
     duration_ns = start_ns if by_time else None
-    return Phase(name, tuple(planned), arrival, max_concurrency=phases[0].max_concurrency, duration_ns=duration_ns, parts=tuple(parts))
+    return Phase(name, planned, arrival, max_concurrency=phases[0].max_concurrency, duration_ns=duration_ns, parts=tuple(parts))
 
 
 def _arrivals(load: Load, phase: LoadPhase) -> tuple[list[int], int, tuple[str, str]]:

@@ -37,11 +37,11 @@ class OnDemand(Sequence[Planned]):
 
     def __init__(self, session: Callable[[int], Session], first: int, limit: int | None) -> None:
         self.limit = limit
+        self.numbers = range(first, first + (WARMUP_SESSION_BASE if limit is None else limit))
         self._session = session
-        self._numbers = range(first, first + (WARMUP_SESSION_BASE if limit is None else limit))
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self.numbers)
 
     @overload
     def __getitem__(self, index: int) -> Planned: ...
@@ -51,8 +51,34 @@ class OnDemand(Sequence[Planned]):
 
     def __getitem__(self, index: int | slice) -> Planned | tuple[Planned, ...]:
         if isinstance(index, slice):
-            return tuple(Planned(self._session(number), None) for number in self._numbers[index])
-        return Planned(self._session(self._numbers[index]), None)
+            return tuple(Planned(self._session(number), None) for number in self.numbers[index])
+        return Planned(self._session(self.numbers[index]), None)
+
+
+class Scheduled(Sequence[Planned]):
+    """Sessions of an open loop: number i starts at ``offsets_ns[i]`` (ascending), and its rows are called ``names[i]`` (empty: as the phase).
+
+    Made when looked at: a slice of all of them is the plan that a live run makes beforehand.
+    """
+
+    def __init__(self, session: Callable[[int], Session], numbers: range, offsets_ns: Sequence[int], names: Sequence[str] = ()) -> None:
+        self.numbers, self.offsets_ns, self.names = numbers, offsets_ns, names
+        self._session = session
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Planned: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Planned, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Planned | tuple[Planned, ...]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        name = self.names[index] if self.names else ""
+        return Planned(self._session(self.numbers[index]), self.offsets_ns[index], name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,10 @@ class Spans:
         """Spans that never were on disk; when they were received is not known."""
         return cls(pa.Table.from_batches([_batch(spans, [MISSING_NS] * len(spans))]))
 
+    def also(self, spans: Sequence[Span]) -> Spans:
+        """These and ``spans``."""
+        return Spans(pa.concat_tables([self._table, pa.Table.from_batches([_batch(spans, [MISSING_NS] * len(spans))])]))
+
     def __len__(self) -> int:
         """Spans as received, duplicates counted."""
         return int(self._table.num_rows)

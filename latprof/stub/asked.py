@@ -149,8 +149,13 @@ def unwanted(param: str, wanted: str, got: object) -> RefusedError:
 
 
 def said(texts: Sequence[bytes]) -> str:
-    """The answer's text, from its tokens as JSON strings."""
+    """The answer's text, from its chunks as JSON strings."""
     return "".join(map(orjson.loads, texts))
+
+
+def tokens_in(texts: Sequence[bytes]) -> int:
+    """How many tokens there are: in the stack in a box each is a word behind a blank, and a chunk may carry several."""
+    return sum(text.count(b" ") for text in texts)
 
 
 def bare_event(body: Mapping[str, Any]) -> bytes:

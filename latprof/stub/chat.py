@@ -19,6 +19,7 @@ from latprof.stub.asked import (
     said,
     stream_in,
     texts_in,
+    tokens_in,
     unwanted,
     want,
 )
@@ -71,7 +72,7 @@ class Answer:
 
     @property
     def tokens(self) -> int:  # noqa: D102
-        return len(self._texts)
+        return tokens_in(self._texts)
 
     def begin(self) -> bytes:
         """Nothing: the role comes with the first token."""

@@ -8,7 +8,20 @@ from typing import Any
 
 import orjson
 
-from latprof.stub.asked import Api, Asked, bare_event, include_usage_in, length_in, model_in, object_in, said, stream_in, unwanted, want
+from latprof.stub.asked import (
+    Api,
+    Asked,
+    bare_event,
+    include_usage_in,
+    length_in,
+    model_in,
+    object_in,
+    said,
+    stream_in,
+    tokens_in,
+    unwanted,
+    want,
+)
 from latprof.stub.chat import DONE, usage_of
 from latprof.stub.serving import RefusedError, error_body
 
@@ -48,7 +61,7 @@ class Answer:
 
     @property
     def tokens(self) -> int:  # noqa: D102
-        return len(self._texts)
+        return tokens_in(self._texts)
 
     def begin(self) -> bytes:
         """Nothing."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from latprof.config import Fault
+from latprof.config import Fault, ServiceTime
 from latprof.stub.answers import HttpOut, Sender, send_whole, strike
 from latprof.stub.asked import Api, Asked
 from latprof.stub.chat import CHAT
@@ -20,7 +21,7 @@ from latprof.stub.completions import COMPLETIONS
 from latprof.stub.live import Hop, LiveStation, Visit, nothing
 from latprof.stub.messages import MESSAGES
 from latprof.stub.models.faults import answer_fault
-from latprof.stub.models.stages import GATEWAY_LAYERS, HOLD, layer_of
+from latprof.stub.models.stages import GATEWAY_LAYERS, HOLD, Layer, layer_of
 from latprof.stub.relay import Relay, Write, client_of, relay
 from latprof.stub.responses import RESPONSES
 from latprof.stub.serving import JSON, RefusedError, Routes, error_body, respond
@@ -29,11 +30,33 @@ from latprof.stub.websocket import Connection
 
 APIS: Final = (CHAT, COMPLETIONS, RESPONSES, MESSAGES)
 MODEL = "stub"
+QUEUE: Final = "gateway.queue"
 
 Read = Callable[[], Awaitable[tuple[Asked, Tokenized | None]]]
 """Reads what is asked, and what of the prompt is tokenized already."""
 Begin = Callable[[Mapping[str, str]], Awaitable[None]]
 """Told of the headers once the engine has accepted."""
+
+
+class Places:
+    """How many requests the gateway works on at once. A place is held until the answer is over: while the request waits upstream, too."""
+
+    def __init__(self, hop: Hop) -> None:
+        limit = hop.stub.gateway.max_in_flight
+        self._station = None if limit is None else LiveStation(hop, Layer(QUEUE, ServiceTime(), limit))
+
+    @contextlib.asynccontextmanager
+    async def taken(self, visit: Visit) -> AsyncIterator[int]:
+        """A place for the length of a ``with``; since when it is taken."""
+        if self._station is None:
+            yield visit.start_ns
+            return
+        begun = await self._station.enter(visit.start_ns, 0)
+        visit.layer(QUEUE, visit.start_ns, begun.started_ns - visit.start_ns, 0, 0)
+        try:
+            yield begun.started_ns
+        finally:
+            self._station.leave(time.monotonic_ns())
 
 
 class Gateway:
@@ -43,6 +66,7 @@ class Gateway:
         self.hop = hop
         stations = [LiveStation(hop, layer_of(hop.stub, "gateway", name)) for name in GATEWAY_LAYERS]
         self._validate, *self._middle, tokenize = stations
+        self.places = Places(hop)
         self._tokenize = Tokenization(hop, tokenize, tokenizer_file)
         self._back: Relay = relay(hop, layer_of(hop.stub, "gateway", HOLD))
         self._client = client_of(hop)
@@ -69,8 +93,9 @@ class Gateway:
             if fault is not None:
                 await request.read()  # a close with unread bytes would reset the connection instead
                 await strike(request, fault)
-            ended_ns, asked, prompt = await self.layers(visit, partial(_read, api, request))
-            response, end_ns = await self._answer(api, request, visit, asked, prompt, ended_ns, fault)
+            async with self.places.taken(visit) as begun_ns:
+                ended_ns, asked, prompt = await self.layers(visit, begun_ns, partial(_read, api, request))
+                response, end_ns = await self._answer(api, request, visit, asked, prompt, ended_ns, fault)
             visit.end(200, end_ns)
             return response
         except RefusedError as refused:
@@ -82,9 +107,9 @@ class Gateway:
             visit.end(499, time.monotonic_ns())
             raise
 
-    async def layers(self, visit: Visit, read: Read) -> tuple[int, Asked, Tokenized]:
+    async def layers(self, visit: Visit, begun_ns: int, read: Read) -> tuple[int, Asked, Tokenized]:
         """Through all layers in turn; the body is read in the first. Returns when it was over, what was asked, and the prompt."""
-        ended_ns, (asked, before) = await self._validate.serve(visit, visit.start_ns, read)
+        ended_ns, (asked, before) = await self._validate.serve(visit, begun_ns, read)
         for station in self._middle:
             ended_ns, _ = await station.serve(visit, ended_ns, nothing)
         ended_ns, prompt = await self._tokenize.serve(visit, ended_ns, asked.texts, before)

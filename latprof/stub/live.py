@@ -190,9 +190,12 @@ class LiveStation:
         hop.figures.gauge("running", label, lambda: self._station.running)
         hop.figures.gauge("waiting", label, lambda: self._station.waiting)
 
-    async def serve(self, visit: Visit, arrived_ns: int, work: Callable[[], Awaitable[T]]) -> tuple[int, T]:
-        """Go through the layer; ``work`` is real work done inside its planned time. Returns when it was over, and what the work gave."""
-        planned_ns = self.layer.service_ns(visit.key)
+    async def serve(self, visit: Visit, arrived_ns: int, work: Callable[[], Awaitable[T]], added_ns: int = 0) -> tuple[int, T]:
+        """Go through the layer; ``work`` is real work done inside its planned time. Returns when it was over, and what the work gave.
+
+        ``added_ns`` is the layer's own, beyond what its law says of every request.
+        """
+        planned_ns = self.layer.service_ns(visit.key, added_ns)
         begun = await self.enter(arrived_ns, planned_ns)
         try:
             outcome = await work()
@@ -206,7 +209,12 @@ class LiveStation:
         """Wait for a server."""
         seat: asyncio.Future[Begun[Any]] = asyncio.get_running_loop().create_future()
         begun = self._station.arrive(arrived_ns, seat, service_ns)
-        return await seat if begun is None else begun
+        try:
+            return await seat if begun is None else begun
+        except asyncio.CancelledError:
+            if seat.done() and not seat.cancelled():  # it was given a server in the very moment
+                self.leave(time.monotonic_ns())
+            raise
 
     def leave(self, now_ns: int) -> None:
         """Give the server to the one who has waited longest."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from latprof.stub.asked import Api, Asked, length_in, model_in, named_event, object_in, said, stream_in, texts_in, unwanted, want
+from latprof.stub.asked import Api, Asked, length_in, model_in, named_event, object_in, said, stream_in, texts_in, tokens_in, unwanted, want
 from latprof.stub.serving import RefusedError
 
 _TYPES = {
@@ -67,7 +67,7 @@ class Answer:
 
     @property
     def tokens(self) -> int:  # noqa: D102
-        return len(self._texts)
+        return tokens_in(self._texts)
 
     def begin(self) -> bytes:
         """The message opens and the server shows that it lives; the cache's share is not known yet."""

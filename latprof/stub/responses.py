@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from latprof.stub.asked import Api, Asked, length_in, model_in, named_event, object_in, said, stream_in, texts_in, unwanted, want
+from latprof.stub.asked import Api, Asked, length_in, model_in, named_event, object_in, said, stream_in, texts_in, tokens_in, unwanted, want
 from latprof.stub.serving import RefusedError, error_body
 
 NOT_FOUND = "previous_response_not_found"
@@ -110,7 +110,7 @@ class Answer:
 
     @property
     def tokens(self) -> int:  # noqa: D102
-        return len(self._texts)
+        return tokens_in(self._texts)
 
     @property
     def text(self) -> str:

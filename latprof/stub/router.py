@@ -1,4 +1,4 @@
-"""The router: picks the replica, has the prompt computed by the prefill pool, then streams from the decode pool."""
+"""The router: has the prompt computed by the prefill pool, then streams from the decode pool; or streams from the colocated engine."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def routes(hop: Hop) -> Routes:
     station = LiveStation(hop, layer_of(hop.stub, "router", "router"))
     back = relay(hop, layer_of(hop.stub, "router", HOLD))
     client = client_of(hop)
+    colocated = hop.stub.engine.mode == "colocated"
 
     async def route(request: web.BaseRequest) -> web.StreamResponse:
         visit = hop.visit(request.headers, "POST /route")
@@ -27,7 +28,7 @@ def routes(hop: Hop) -> Routes:
         # Accepted: the headers go now, long before the first token, as an engine's streaming response sends them.
         await response.prepare(request)
         try:
-            closing = await generate(visit, body, response)
+            closing = await (stream(visit, "generate", body, response) if colocated else generate(visit, body, response))
         except aiohttp.ClientError as error:
             closing = error_body(502, f"an engine pool failed: {error!r}")
         end_ns = time.monotonic_ns()
@@ -39,13 +40,17 @@ def routes(hop: Hop) -> Routes:
         asked = orjson.loads(body)
         leg, headers = visit.leg("prefill", time.monotonic_ns())
         async with client.post(f"{hop.upstream['prefill']}/prefill", data=body, headers=headers) as prefilled:
-            cached_tokens = orjson.loads(await prefilled.read())["cached_tokens"]
+            computed = orjson.loads(await prefilled.read())
         leg.end_ns = time.monotonic_ns()
-        leg, headers = visit.leg("decode", leg.end_ns)
-        wanted = orjson.dumps({"tokens": asked["tokens"]})
-        async with client.post(f"{hop.upstream['decode']}/decode", data=wanted, headers=headers) as decoding:
+        wanted = {"tokens": asked["tokens"], "prompt_tokens": asked["prompt_tokens"], "prefill_ns": computed["service_ns"]}
+        closing = await stream(visit, "decode", orjson.dumps(wanted), response)
+        return closing if "error" in closing else {"cached_tokens": computed["cached_tokens"]}
+
+    async def stream(visit: Visit, call: str, body: bytes, response: web.StreamResponse) -> dict[str, object]:
+        leg, headers = visit.leg("decode", time.monotonic_ns())
+        async with client.post(f"{hop.upstream['decode']}/{call}", data=body, headers=headers) as decoding:
             closing = await back.tokens(visit, leg, decoding.content, lambda lines: response.write(b"\n".join(lines) + b"\n"))
         leg.end_ns = time.monotonic_ns()
-        return closing if "error" in closing else {"cached_tokens": cached_tokens}
+        return closing
 
     return {("POST", "/route"): route}

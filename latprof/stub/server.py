@@ -99,6 +99,12 @@ def _stage_routes(order: StageOrder, hop: Hop) -> Routes:
         from latprof.stub.router import routes
 
         return routes(hop)
+    if hop.stub.engine.mode == "colocated":
+        if order.stage == "prefill":
+            return {}  # the replicas in the stage decode compute prompts too
+        from latprof.stub.colocated import generate_routes
+
+        return generate_routes(hop)
     from latprof.stub.pools import decode_routes, prefill_routes
 
     return prefill_routes(hop) if order.stage == "prefill" else decode_routes(hop)

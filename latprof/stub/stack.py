@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -22,10 +22,12 @@ import orjson
 
 from latprof.config import BUNDLED_TOKENIZER, STAGES, Stage, Stub
 from latprof.errors import ConfigError, LatprofError, UsageError
+from latprof.stub.filling import filled
 from latprof.stub.models.stages import check
 from latprof.stub.orders import READY, ScribeOrder, StageOrder
 
 HOST = "127.0.0.1"
+Between = Callable[[Mapping[Stage, str]], Awaitable[Mapping[Stage, str]]]
 _START_S = 30.0
 _STOP_S = 3.0
 _FLUSH_S = 5.0  # the scribe exports what is left
@@ -93,12 +95,14 @@ async def start(
     truth: Path | None = None,
     ports: Mapping[Stage, int] | None = None,
     tokenizer: Path | None = None,
+    between: Between | None = None,
 ) -> RunningStub:
     """Start the four stages and wait until each serves.
 
     ``otlp_http_endpoint`` is a base URL such as ``http://127.0.0.1:4318`` (or ends in ``/v1/traces``); None exports no spans. ``truth`` is a
     folder for the stages' truth files (``<stage>.jsonl``), made when absent. ``ports`` asks for ports; a stage left out, or 0, takes a free
-    one. ``tokenizer`` is a tokenizer.json; the bundled one when None.
+    one. ``tokenizer`` is a tokenizer.json; the bundled one when None. ``between`` may put something in front of stages: it is told where they are,
+    and gives where the stages that call them shall go.
 
     Raises:
         UsageError: a port that was asked for is taken.
@@ -110,7 +114,8 @@ async def start(
     upstream = {stage: _url(listener.getsockname()[1]) for stage, listener in sockets.items()}
     processes: list[_Process] = []
     try:
-        orders = _orders(stub, sockets, upstream, truth, tokenizer or BUNDLED_TOKENIZER)
+        called = upstream if between is None else await between(upstream)
+        orders = _orders(stub, sockets, called, truth, tokenizer or BUNDLED_TOKENIZER)
         _spawn_all(orders, _traces_url(otlp_http_endpoint), processes)
         await asyncio.to_thread(_await_ready, [process for process in processes if process.name != _SCRIBE])
     except BaseException:
@@ -164,7 +169,7 @@ def _orders(
     return [
         StageOrder(
             stage=stage,
-            stub=stub.model_dump(mode="json", by_alias=True),
+            stub=filled(stub).model_dump(mode="json", by_alias=True),
             socket_fd=sockets[stage].fileno(),
             upstream=upstream,
             tokenizer=str(tokenizer.resolve()),

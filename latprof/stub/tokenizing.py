@@ -6,8 +6,10 @@ import asyncio
 import os
 import time
 from array import array
+from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,12 +43,18 @@ class Tokenization:
         self._hop, self._station = hop, station
         self._block_tokens = hop.stub.prefill.cache_block_tokens
         self._tokenizer = load(tokenizer_file)
+        self._known = KnownConversations(hop.stub.gateway.token_cache)
         self._threads = ThreadPoolExecutor(station.layer.workers, "tokenize")
         self._serve = self._measured if hop.stub.gateway.tokenize == "real" else self._planned
 
     async def serve(self, visit: Visit, arrived_ns: int, texts: Sequence[str], before: Tokenized | None = None) -> tuple[int, Tokenized]:
-        """Go through the layer with what is new after ``before``. Returns when it was over, and the whole prompt."""
-        return await self._serve(visit, arrived_ns, texts, before)
+        """Go through the layer with what is new after ``before``, or a conversation that is known. Returns when it was over, and all tokens."""
+        if before is not None or not self._known.capacity:
+            return await self._serve(visit, arrived_ns, texts, before)
+        names, known, found = self._known.find(texts)
+        ended_ns, prompt = await self._serve(visit, arrived_ns, texts[known:], found)
+        self._known.keep(names[-1], prompt)
+        return ended_ns, prompt
 
     async def _planned(self, visit: Visit, arrived_ns: int, texts: Sequence[str], before: Tokenized | None) -> tuple[int, Tokenized]:
         return await self._station.serve(visit, arrived_ns, lambda: self._in_thread(texts, before))
@@ -77,6 +85,35 @@ class Tokenization:
         for encoding in encoded:
             ids.extend(encoding.ids)
         return Tokenized(ids, block_hashes(ids, self._block_tokens, before.blocks if before is not None else ()), begun_ns)
+
+
+class KnownConversations:
+    """The tokens of the last ``capacity`` prompts, by a name for their texts; the least recently used go first."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._kept: OrderedDict[bytes, Tokenized] = OrderedDict()
+
+    def find(self, texts: Sequence[str]) -> tuple[list[bytes], int, Tokenized | None]:
+        """The names of all beginnings of a prompt, shortest first; how many of its texts are known, and their tokens (None: none are)."""
+        names: list[bytes] = []
+        chain = b""
+        for text in texts:
+            chain = blake2b(chain + blake2b(text.encode(), digest_size=16).digest(), digest_size=16).digest()
+            names.append(chain)
+        for known in range(len(texts), 0, -1):
+            found = self._kept.get(names[known - 1])
+            if found is not None:
+                self._kept.move_to_end(names[known - 1])
+                return names, known, found
+        return names, 0, None
+
+    def keep(self, name: bytes, prompt: Tokenized) -> None:
+        """Remember a prompt."""
+        self._kept[name] = prompt
+        self._kept.move_to_end(name)
+        while len(self._kept) > self.capacity:
+            self._kept.popitem(last=False)
 
 
 def load(tokenizer_file: Path) -> Tokenizer:

@@ -103,13 +103,14 @@ class Connection:
                 async def read() -> tuple[Asked, Tokenized | None]:
                     return self._read(message)
 
-                ended_ns, asked, prompt = await gateway.layers(visit, read)
-                answer = Answer(asked, visit.span_id, prompt.tokens, framed_for(lane_name))
-                sender = Sender(self._out, asked, answer, fault)
-                closing, end_ns = await gateway.call(visit, asked, prompt, ended_ns, sender.begin, sender.write)
-                if "error" not in closing:
-                    lane.kept = _Kept(answer.id, prompt, answer.text)  # before its end is told: the next turn may come at once
-                await sender.finish(closing)
+                async with gateway.places.taken(visit) as begun_ns:
+                    ended_ns, asked, prompt = await gateway.layers(visit, begun_ns, read)
+                    answer = Answer(asked, visit.span_id, prompt.tokens, framed_for(lane_name))
+                    sender = Sender(self._out, asked, answer, fault)
+                    closing, end_ns = await gateway.call(visit, asked, prompt, ended_ns, sender.begin, sender.write)
+                    if "error" not in closing:
+                        lane.kept = _Kept(answer.id, prompt, answer.text)  # before its end is told: the next turn may come at once
+                    await sender.finish(closing)
             visit.end(200, end_ns)
         except RefusedError as refused:
             visit.end(refused.status, time.monotonic_ns())

@@ -33,6 +33,8 @@ def indices(count: int, below: int, seed: int, session: int, turn: int, purpose:
 
 def token_count(law: TokenCount, seed: int, session: int, turn: int, purpose: str) -> int:
     """One count of ``law``: rounded, then kept inside [min, max], which may shift the mean."""
+    if law.dist == "constant":
+        return round(min(max(law.mean, law.min), law.max))
     at = _key(seed, session, turn, purpose)
     drawn: float = _one_of(law.values, at) if law.dist == "empirical" else LAWS[law.dist](law.mean, law.cv, at)
     return round(min(max(drawn, law.min), law.max))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from latprof import config
 from latprof.errors import ConfigError
+from latprof.workload.bare import Naming, bare_session
 from latprof.workload.formats import read_trace
 from latprof.workload.outline import Outline, Trace, scaled
-from latprof.workload.prompts import load_prompts
+from latprof.workload.prompts import Prompts, load_prompts
 from latprof.workload.sessions import Session, Workload
 from latprof.workload.synthetic import LAWS, synthetic_outline, with_preset
 from latprof.workload.writing import Pen, written
@@ -56,19 +57,54 @@ def load_workload(settings: config.Workload, seed: int) -> Workload:
         UsageError: the tokenizer cannot.
     """
     outlines = load_outlines(settings, seed)
+    offsets_ns = _offsets_ns(settings, outlines)
+    pen = Pen(load_prompts(settings.tokenizer), seed, settings.answers == "planned")
+    return Workload(partial(_written, pen, outlines), offsets_ns)
+
+
+def load_bare(settings: config.Workload, seed: int, block_tokens: int) -> tuple[Workload, Outlines, Naming]:
+    """`load_workload` without texts, made when looked at: the same sessions and starts, with the outlines and the names of their blocks beside them.
+
+    Raises:
+        ConfigError: the trace or a law cannot be used.
+        UsageError: recorded texts have to be counted, and the tokenizer cannot be used.
+    """
+    outlines = load_outlines(settings, seed)
+    offsets_ns = _offsets_ns(settings, outlines)
+    naming = Naming(block_tokens, _Encoding(settings), settings.answers == "planned")
+    return Workload(lambda number: bare_session(naming, outlines.outline(number), number), offsets_ns, is_ahead=False), outlines, naming
+
+
+class _Encoding:
+    """The run's tokenizer, loaded when there is the first recorded text to count."""
+
+    def __init__(self, settings: config.Workload) -> None:
+        self._settings = settings
+        self._prompts: Prompts | None = None
+
+    def __call__(self, text: str) -> Sequence[int]:
+        if self._prompts is None:
+            self._prompts = load_prompts(self._settings.tokenizer)
+        return self._prompts.encode(text)
+
+
+def lap_of(outlines: Outlines, session: int) -> int:
+    """How often a trace has been through before ``session``; 0 of a synthetic workload, which never begins again."""
+    return 0 if outlines.trace is None else session // len(outlines.trace.sessions)
+
+
+def _offsets_ns(settings: config.Workload, outlines: Outlines) -> tuple[int, ...] | None:
     trace = outlines.trace if settings.trace_times else None
     if trace is not None and not trace.is_timed:
         raise ConfigError(
             f"workload.trace {settings.trace}: does not say when its sessions start; set workload.trace_times to false and give"
             " load.rate_per_s or load.concurrency"
         )
-    pen = Pen(load_prompts(settings.tokenizer), seed, settings.answers == "planned")
-    return Workload(partial(_written, pen, outlines), None if trace is None else trace.offsets_ns)
+    return None if trace is None else trace.offsets_ns
 
 
 def _written(pen: Pen, outlines: Outlines, session: int) -> Session:
-    lap = 0 if outlines.trace is None else session // len(outlines.trace.sessions)
-    return written(pen, outlines.outline(session), session, lap)
+    return written(pen, outlines.outline(session), session, lap_of(outlines, session))
 
 
 def _of_trace(trace: Trace, session: int) -> Outline:

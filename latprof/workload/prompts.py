@@ -84,6 +84,11 @@ class Prompts:
         """The length of ``text`` in tokens, without special tokens such as a beginning-of-text mark."""
         return _lengths(self.tokenizer, [text])[0]
 
+    def encode(self, text: str) -> Sequence[int]:
+        """The tokens of ``text``, without special ones."""
+        ids: Sequence[int] = self.tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        return ids
+
     def of_blocks(self, made: Made, seed: int, lap: int, key: Key) -> Text:
         """A prompt of exactly ``made.tokens`` tokens that begins with ``made.blocks``; what follows them belongs to ``key``.
 

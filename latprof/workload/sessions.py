@@ -93,11 +93,13 @@ class Session:
 class Workload:
     """Sessions by number, made when asked for: how many are needed is the schedule's to say, and no draw depends on it.
 
-    ``trace_offsets_ns`` are the start offsets of a replayed trace, session 0 first: ns from its first row, time scale applied.
+    ``trace_offsets_ns`` are the start offsets of a replayed trace, session 0 first: ns from its first row, time scale applied. ``is_ahead``: a
+    plan makes its sessions before the run, as far as it knows which will go; else each when it is looked at.
     """
 
     session: Callable[[int], Session]
     trace_offsets_ns: tuple[int, ...] | None = None
+    is_ahead: bool = True
 
 
 def chain(session: int, turns: tuple[Turn, ...]) -> Session:

@@ -71,7 +71,8 @@ class _Drawing:
         else:
             message_tokens = self._count(laws.reply_tokens or laws.prompt_tokens, "reply_tokens", number)
             last = self._call(message_tokens, context, after)
-        self._steps[number] = replace(self._turn(number), think_ns=think_ns)
+        if think_ns:
+            self._steps[number] = replace(self._turn(number), think_ns=think_ns)
         for _ in range(self._count(laws.calls, "calls", number) - 1):
             last = self._after_tools(last, may_delegate=True)
         return last

@@ -138,7 +138,7 @@ def test_goodput_counts_failures_as_misses() -> None:
 
 def test_goodput_holds_itl_against_a_requests_mean_gap() -> None:
     log = chunks([(0, 10, 1), (0, 20, 1), (0, 50, 1)])
-    rows = requests(attempt(0))
+    rows = requests(attempt(0, first_token_ns=10 * MS, last_token_ns=50 * MS, token_chunks=3))
     assert goodput(rows, log, {"itl": 20.0}).good == 1
     assert goodput(rows, log, {"itl": 19.9}).good == 0
 

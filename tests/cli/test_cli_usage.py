@@ -54,6 +54,13 @@ async def refused_command(tmp_path: Path, *arguments: str | Path) -> str:
         (["--request-rate", "fast"], "load.rate_per_s (--request-rate): must be a valid number"),
         (["--duration", "10 parsecs"], "load.duration (--duration): must be a duration such as 250ms, 10s or 2m, got '10 parsecs'"),
         (["--warmup", "soon"], "load.warmup (--warmup): must be a duration"),
+        (["--inject-delay", "gateway"], "--inject-delay wants STAGE=DELAYS such as gateway=0,5,20,50ms, got 'gateway'"),
+        (["--inject-delay", "engine=0,5ms"], "inject.before (--inject-delay): must be 'gateway', 'router', 'prefill' or 'decode'"),
+        (["--inject-delay", "gateway=0,5"], "inject.delays (--inject-delay): must be durations with a unit such as 0,5,20,50ms"),
+        (
+            ["--inject-delay", "router=0,5ms", "--url", "http://a"],
+            "inject.before (--inject-delay): router is a stage of the stack in a box",
+        ),
         (
             ["--request-rate", "5", "--concurrency", "3"],
             "load.concurrency (--concurrency) makes a closed loop and load.rate_per_s (--request",

@@ -81,7 +81,7 @@ def test_every_turn_has_a_trace_of_its_own_through_all_stages(over_socket: tuple
     _, folder, _ = over_socket
     observed, spans = load(folder), store.load(folder)
     assert len(set(observed.requests.trace_id)) == 2 * TURNS
-    layers = build_layers(observed.requests, spans, WallAnchor(**observed.meta["anchor"]), ())
+    layers = build_layers(observed.requests, spans, WallAnchor(**observed.meta["anchor"]), ()).ttft
     assert len(layers.rows) == 2 * TURNS
     told = dict(zip(layers.names, layers.present.T, strict=True))
     for name in ("gateway.auth", "gateway.safety", "gateway.tokenize", "router", "prefill", "decode.first"):

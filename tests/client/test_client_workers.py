@@ -20,7 +20,7 @@ from latprof.client.driver import Counters, Driven, Rules
 from latprof.client.endpoint import resolve_endpoint
 from latprof.client.stamps import ErrorClass
 from latprof.client.targets import Targets
-from latprof.client.workers import COMMAND, WorkerFaultError, Workers
+from latprof.client.workers import COMMAND, HandedOut, WorkerFaultError, Workers
 from latprof.config import Target
 from latprof.errors import UsageError
 from latprof.observations.folder import Run, compact, load, write_meta
@@ -43,11 +43,17 @@ def open_loop(sessions: int, every_ms: float = 5.0, turns: int = 1, name: str = 
 
 @contextlib.asynccontextmanager
 async def working(
-    count: int, folder: Path, url: str, *phases: Phase, rules: Rules = RULES, command: Sequence[str] = COMMAND
+    count: int,
+    folder: Path,
+    url: str,
+    *phases: Phase,
+    rules: Rules = RULES,
+    command: Sequence[str] = COMMAND,
+    on_handed_out: HandedOut = lambda _: None,
 ) -> AsyncIterator[Workers]:
     """Workers with their phases loaded, gone at the end whatever happens."""
     write_meta(folder, {"status": "running"})
-    workers = Workers(count, folder, command)
+    workers = Workers(count, folder, command, on_handed_out)
     try:
         targets = Targets((resolve_endpoint(Target.model_validate({"model": "m"}), url, {}),))
         await workers.open(folder, targets, rules, include_usage=True)
@@ -114,6 +120,29 @@ async def test_streams_of_several_workers_become_one_table_in_order_of_arrival(t
     assert again.chunks.to_arrow().equals(before)
     assert again.requests.to_arrow().equals(run.requests.to_arrow())
     assert not list(folder.glob("*.arrows*"))
+
+
+async def test_every_session_is_told_of_before_a_worker_sends_it(tmp_path: Path) -> None:
+    fed = Phase("measured", OnDemand(lambda number: session(number, turns=2), 0, 700), "closed", concurrency=8)
+    told: list[tuple[str, int]] = []
+    async with (
+        scripted(ANSWER) as peer,
+        working(
+            2,
+            tmp_path,
+            peer.url,
+            open_loop(6, name="warmup"),
+            fed,
+            on_handed_out=lambda ready: told.extend((r.phase, r.session.session) for r in ready),
+        ) as workers,
+    ):
+        assert [one for one in told if one[0] == "warmup"] == [("warmup", n) for n in (0, 2, 4, 1, 3, 5)]
+        await driven(workers)
+        await driven(workers)
+        await workers.close()
+    requests = load(tmp_path).requests
+    assert len(told) == len(set(told)) == 6 + 700
+    assert set(zip(requests.phase.tolist(), requests.session.tolist(), strict=True)) == set(told)
 
 
 async def test_a_worker_holds_no_more_than_it_needs(tmp_path: Path) -> None:

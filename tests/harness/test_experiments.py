@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness import long_run, omission, planted, replay, truth, verdict
-from harness.arms import arm, read
+from harness.arms import arm, quiet_arm, read
 from harness.verdict import Figure
 
 pytestmark = pytest.mark.live
@@ -26,19 +26,23 @@ def test_attribution_agrees_with_the_stages_own_truth() -> None:
 
 
 def test_a_plant_moves_its_own_layer_and_no_other() -> None:
-    # Medians only, and twice the tolerance: 150 requests on a busy machine say nothing about a p99.
-    with arm("base", planted.config(150)) as base, arm("safety", planted.config(150, plant={"gateway.safety": "40ms"})) as moved:
+    # Medians only, and a quarter of the plant as tolerance: 150 requests on a busy machine say nothing about a p99.
+    with (
+        quiet_arm("base", planted.config(150)) as base,
+        quiet_arm("safety", planted.config(150, plant={"gateway.safety": "40ms"})) as moved,
+    ):
         rise = {layer: moved.contribution_ms(layer, 0.5) - base.contribution_ms(layer, 0.5) for layer in moved.layers.names}
-        assert rise.pop("gateway.safety") == pytest.approx(40, abs=6)
-        assert max(abs(others) for others in rise.values()) < 6, rise
+        assert rise.pop("gateway.safety") == pytest.approx(40, abs=10)
+        assert max(abs(others) for others in rise.values()) < 10, rise
         assert moved.unattributed_share() < 0.05
 
 
 def test_a_stall_shows_at_p99_and_not_at_p50() -> None:
     stall = {"stage": "gateway", "kind": "stall", "layer": "gateway.safety", "share": 0.02, "for": "150ms"}
-    with arm("base", planted.config(300)) as base, arm("stall", planted.config(300, faults=[stall])) as stalled:
+    with quiet_arm("base", planted.config(300)) as base, quiet_arm("stall", planted.config(300, faults=[stall])) as stalled:
         rise = {p: stalled.contribution_ms("gateway.safety", p) - base.contribution_ms("gateway.safety", p) for p in (0.5, 0.99)}
-        assert abs(rise[0.5]) < 5
+        # A stall told at the median would be 150 ms there, or 3 ms were it spread over all: the first is what must not be.
+        assert abs(rise[0.5]) < 15
         assert rise[0.99] > 60
 
 

@@ -92,7 +92,7 @@ def made(count: int = 40) -> tuple[list[Attempt], list[Span]]:
 
 
 def build(rows: Sequence[Attempt], spans: Sequence[Span]) -> Layers:
-    layers = build_layers(Requests.from_attempts(rows), Spans.of(spans), ANCHOR)
+    layers = build_layers(Requests.from_attempts(rows), Spans.of(spans), ANCHOR).ttft
     ttft = np.array([row.first_token_ns - row.intended_ns for row in rows])
     assert (layers.total_ns.sum(axis=1) == ttft).all()
     assert (layers.total_ns >= 0).all()

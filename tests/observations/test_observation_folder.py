@@ -403,6 +403,7 @@ def test_schemas_are_what_the_documents_promise() -> None:
         "chunks",
         "partial",
         "partial_reason",
+        "segments",
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from harness import real_chain
 from harness.arms import Arm, read
 from harness.chain.stack import real_chain as started
 from harness.truth import shuffled
+from latprof.pipeline import courses_of, open_run
+from latprof.report.genai import client_spans
 from latprof.report.values import Report
+from latprof.spans.span import SpanKind
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -49,3 +53,19 @@ def test_haproxy_is_named_when_it_buffers_and_only_then() -> None:
     assert held is not None
     assert held.hop == "haproxy"
     assert real_chain.buffered(http_no_delay=True) is None
+
+
+def test_client_hops_and_engine_are_one_trace(driven: tuple[Report, Arm]) -> None:
+    """As a collector would hold it, to which the hops and `latprof report --otlp` both send."""
+    report, told = driven
+    opened = open_run(report.folder)
+    exported = list(client_spans(opened.observed, told.layers.rows.tolist(), partial(courses_of, opened)))
+    ours = {span.trace_id: span for span in exported if not span.parent_id}
+    assert len(ours) == len(told.layers.rows)
+    for trace_id, client in ours.items():
+        theirs = opened.spans.for_trace(trace_id)
+        assert {"envoy", "litellm", "llamacpp-passthrough"} <= {str(span.resource.get("service.name")) for span in theirs}
+        outermost = next(span for span in theirs if span.kind == SpanKind.SERVER)
+        assert outermost.parent_id == client.span_id
+        known = {client.span_id, *(span.span_id for span in (*theirs, *exported))}
+        assert all(span.parent_id in known for span in theirs)

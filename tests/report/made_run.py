@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latprof.analysis.injection import Effect, Injection
+from latprof.analysis.slopes import Slope
+from latprof.analysis.task import Tasks
 from latprof.client.stamps import Attempt
 from latprof.layers.table import Layers
 from latprof.observations.columns import Chunks, Requests
 from latprof.observations.folder import Run
 from latprof.report.values import Report, build
+from latprof.schedule.delays import Delays
 from latprof.spans.span import Span, SpanKind
 from latprof.spans.store import Spans
 from latprof.units import NS_PER_MS, NS_PER_S
@@ -89,8 +93,42 @@ def made_run(n: int = 1_200, **meta: Any) -> tuple[Run, Layers, Spans]:
     return Run(Path("runs/made"), META | meta, Requests.from_attempts(attempts), chunks), layers, spans
 
 
-def made_report(n: int = 1_200, **meta: Any) -> Report:
-    return build(*made_run(n, **({"planned": {"measured": n + 2 if n else 1_200}} | meta)))
+def made_injection() -> Injection:
+    """A delay that is waited for, and amplified where everybody has it."""
+    own = Slope(1.01, 0.96, 1.06, 0.025, 20, 900)
+    everybody, feedback = Slope(1.9, 1.5, 2.3, 0.2, 40, 1_800), Slope(0.89, 0.48, 1.3, 0.2, 20, 2_700)
+    ttft = Effect("ttft", own, everybody, feedback, ((0.5, own), (0.9, own)))
+    design = Delays((0, 5 * MS, 20 * MS, 50 * MS), 5 * NS_PER_S, "both", 7)
+    return Injection("router", design, 1_800, 40, 2, 1, 0, 2.4 * MS, (ttft, Effect("e2el", own, None, None)))
+
+
+def made_report(n: int = 1_200, *, tasks: Tasks | None = None, injection: Injection | None = None, **meta: Any) -> Report:
+    return build(*made_run(n, **({"planned": {"measured": n + 2 if n else 1_200}} | meta)), tasks=tasks, injection=injection)
+
+
+def made_tasks(n: int = 400) -> Tasks:
+    """Sessions of three calls each, with a tool of 100 to 300 ms between them, another hidden behind it, and five that did not end."""
+    of_calls = made_layers(3 * n).total_ns.reshape(n, 3, -1).sum(axis=1)
+    tool_ns = np.rint((100 + 200 * spread(n, 29**0.5)) * MS).astype(np.int64)
+    total_ns = np.column_stack([of_calls, tool_ns])
+    hidden_ns = np.zeros_like(total_ns)
+    hidden_ns[:, -1] = 40 * MS
+    wait_ns = np.zeros_like(total_ns)
+    layers = Layers(
+        "task",
+        (*NAMES, "tool"),
+        np.arange(n) * 3,
+        total_ns,
+        wait_ns,
+        total_ns,
+        total_ns > 0,
+        (*SOURCES, ("client",)),
+        ("gateway", "engine"),
+    )
+    three = np.full(n, 3)
+    return Tasks(
+        layers, np.arange(n), np.arange(n) * 60 * MS, three, three, three + 4, hidden_ns, {"failed": 3, "cut": 2}, have_several_steps=True
+    )
 
 
 def _attempt(index: int, ttft_ns: int, late_ns: int) -> Attempt:

@@ -9,12 +9,20 @@ from typing import Any
 
 import orjson
 import pytest
-from made_run import META, made_report
+from made_run import META, made_injection, made_report, made_tasks
 
 from latprof.report.summary import FLAT, SCHEMA, summary
 
 DOC = (Path(__file__).parents[2] / "docs" / "summary.md").read_text(encoding="utf-8")
-KEYED_BY_NAME = {"counts.errors", "goodput.objectives_ms", "tokens_source", "host"}
+KEYED_BY_NAME = {
+    "counts.errors",
+    "goodput.objectives_ms",
+    "tokens_source",
+    "host",
+    "tasks.incomplete",
+    "tasks.hidden_mean_ms",
+    "injection.slopes",
+}
 """Objects whose keys are names from the run, not from the schema."""
 
 
@@ -33,6 +41,19 @@ def paths(value: Any, prefix: str = "") -> Iterator[str]:
             yield from paths(below, f"{prefix}[]")
 
 
+LAWS = [
+    {
+        "layer": "prefill",
+        "servers": 16,
+        "rate_per_s": 50.0,
+        "mean_present": 4.0,
+        "mean_time_ns": 80e6,
+        "mean_busy": 4.0,
+        "mean_service_ns": 80e6,
+    }
+]
+
+
 def documented() -> set[str]:
     """The paths in the first column of the document's tables, with <metric> written out."""
     found = {path for line in DOC.splitlines() if line.startswith("| `") for path in re.findall(r"`([^`]+)`", line.split("|")[1])}
@@ -40,7 +61,7 @@ def documented() -> set[str]:
 
 
 def test_every_key_is_documented_and_no_other() -> None:
-    written = set(paths(summary(made_report(phases=[], stub={"died": "x"}))))
+    written = set(paths(summary(made_report(tasks=made_tasks(), injection=made_injection(), phases=[], stub={"died": "x"}, laws=LAWS))))
     assert written == documented()
 
 
@@ -55,6 +76,26 @@ def test_the_documents_example_has_the_keys_of_a_summary() -> None:
     for label in given:
         layers = sum(row[f"{label}_ms"] for row in example["layers"]["ttft"])
         assert layers == pytest.approx(example[f"{label}_ttft_hd_ms"], rel=1e-9)
+
+
+def test_tasks_have_a_budget_that_adds_up() -> None:
+    told = summary(made_report(tasks=made_tasks()))
+    assert sum(row["p50_ms"] for row in told["layers"]["task"]) == pytest.approx(told["p50_task_hd_ms"], rel=1e-9)
+    assert told["n_task"] == told["tasks"]["complete"] == 400
+    assert told["tasks"]["incomplete"] == {"failed": 3, "cut": 2}
+    assert told["tasks"]["hidden_mean_ms"] == {"tool": pytest.approx(40)}
+    alone = summary(made_report())
+    assert (alone["tasks"], alone["p50_task_ms"], alone["n_task"]) == (None, None, 0)
+
+
+def test_slopes_are_told_with_their_intervals() -> None:
+    told = summary(made_report(injection=made_injection()))["injection"]
+    assert (told["before"], told["per"], told["block_s"], told["delays_ms"]) == ("router", "both", 5.0, [0, 5, 20, 50])
+    assert told["slopes"]["ttft"]["per_request"] == {"value": 1.01, "low": 0.96, "high": 1.06, "clusters": 20, "n": 900}
+    assert told["slopes"]["ttft"]["p90"]["value"] == 1.01
+    assert told["slopes"]["e2el"]["per_block"] is None
+    assert told["reading"].startswith("serial: ")
+    assert summary(made_report())["injection"] is None
 
 
 def test_layers_sum_to_the_harrell_davis_percentile_and_peers_keys_are_interpolated() -> None:

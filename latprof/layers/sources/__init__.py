@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from latprof.layers.evidence import Source
-from latprof.layers.sources import envoy, haproxy, litellm, llamacpp, stub
+from latprof.layers.sources import envoy, haproxy, injected, litellm, llamacpp, stub
 
 SOURCES: Final[Mapping[str, Source]] = {
+    "injected": injected.evidence,
     "stub": stub.evidence,
     "haproxy": haproxy.evidence,
     "envoy": envoy.evidence,

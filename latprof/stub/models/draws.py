@@ -49,6 +49,18 @@ def service_ns(law: ServiceTime, key: Key, purpose: str) -> int:
     return max(0, round(_LAWS[law.dist](law, key, purpose)))
 
 
+def sampler(law: ServiceTime, purpose: str) -> Callable[[Key], int]:
+    """`service_ns` of one law and purpose, to the bit, with what does not change found once: for a million calls of it."""
+    if law.dist == "constant":
+        return lambda _: law.mean_ns
+    if law.dist != "lognormal":
+        return lambda key: service_ns(law, key, purpose)
+    mean_ns, variance = law.mean_ns, math.log1p(law.cv**2)
+    sigma, half = math.sqrt(variance), variance / 2
+    exp, inverse = math.exp, _NORMAL.inv_cdf
+    return lambda key: max(0, round(mean_ns * exp(sigma * inverse(uniform(key, purpose)) - half)))
+
+
 def _exponential(law: ServiceTime, key: Key, purpose: str) -> float:
     return -law.mean_ns * math.log(uniform(key, purpose))
 

@@ -45,24 +45,30 @@ class PrefixCache:
 
     def match(self, blocks: Sequence[int]) -> int:
         """How many leading blocks are here; they count as used."""
+        here = self._blocks
         found = 0
-        while found < len(blocks) and blocks[found] in self._blocks:
+        for block in blocks:
+            if block not in here:
+                break
             found += 1
-        self._touch(blocks[:found])
+        touch = here.move_to_end
+        for block in reversed(blocks[:found]):
+            touch(block)
         self.queried_blocks += len(blocks)
         self.hit_blocks += found
         return found
 
     def insert(self, blocks: Sequence[int]) -> None:
         """Keep a prompt's blocks, as many leading ones as fit."""
-        self._touch(blocks[: self.capacity_blocks])
-        while len(self._blocks) > self.capacity_blocks:
-            self._blocks.popitem(last=False)
-
-    def _touch(self, blocks: Sequence[int]) -> None:
-        for block in reversed(blocks):
-            self._blocks[block] = None
-            self._blocks.move_to_end(block)
+        here = self._blocks
+        touch = here.move_to_end
+        for block in reversed(blocks[: self.capacity_blocks]):
+            if block in here:
+                touch(block)
+            else:
+                here[block] = None
+        for _ in range(len(here) - self.capacity_blocks):
+            here.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)

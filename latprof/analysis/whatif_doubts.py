@@ -1,0 +1,129 @@
+"""Reasons to doubt a prediction: values with cause and remedy, as every doubt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from latprof.analysis.changes import Change
+from latprof.analysis.decode_fit import Decode
+from latprof.analysis.doubts import Doubt
+from latprof.analysis.model import Model
+from latprof.analysis.quantiles import MIN_BEYOND, n_eff
+from latprof.analysis.record import Load, Record
+from latprof.analysis.replays import Played
+
+GAP = 0.10
+"""A naive line that is off by more is warned of."""
+BUSY = 0.60
+"""Above this utilisation queues answer a change more than proportionally."""
+FULL = 0.97
+_LEFT_OUT = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What doubts are made of."""
+
+    record: Record
+    model: Model
+    decode: Decode
+    load: Load
+    naive_gap: float
+    base: Played
+    new: Played
+    changes: Sequence[Change]
+
+
+def doubts_of(found: Findings) -> Iterator[Doubt]:
+    """Every doubt, in the order of what it puts in question."""
+    yield from _shared(found)
+    yield from _overload(found)
+    yield from _left_out(found)
+    yield from _tail(found)
+    yield from _naive(found)
+    yield from _stream(found)
+
+
+def _shared(found: Findings) -> Iterator[Doubt]:
+    if found.record.shares_engine:
+        yield Doubt(
+            "shared_engine",
+            "warning",
+            "the engine computes prompts and answers in the same iterations, and the replay takes them apart: what one does to the other is not in"
+            " the predicted figures",
+            "latprof sweep --simulate plays shared iterations; hold this against it",
+        )
+
+
+def _overload(found: Findings) -> Iterator[Doubt]:
+    full = [name for name, use in found.new.use.items() if not math.isnan(use.load) and use.load >= FULL]
+    if full and found.load.arrivals != "closed":
+        yield Doubt(
+            "overload",
+            "warning",
+            f"{' and '.join(full)} would be busy all the time: the queue grows for as long as the run lasts, and so do the predicted figures",
+            "ask for less load, or for more of it with --servers",
+        )
+
+
+def _left_out(found: Findings) -> Iterator[Doubt]:
+    left, sent = found.record.left_out, found.record.left_out + len(found.record)
+    if left > _LEFT_OUT * sent:
+        yield Doubt(
+            "left_out",
+            "warning",
+            f"{left} of {sent} requests failed or told of no layers, and are left out: what they asked of the stack is missing from the replay",
+            "measure again without failures, or below the stack's limits",
+        )
+
+
+def _tail(found: Findings) -> Iterator[Doubt]:
+    independent = n_eff(found.new.e2el_ns, 0.99)
+    if independent * 0.01 < MIN_BEYOND:
+        yield Doubt(
+            "few_requests",
+            "note",
+            f"p99 rests on {len(found.new.jobs)} requests, worth {independent:.0f} independent ones: it is a figure of these requests, not yet of the"
+            " stack",
+            "record a longer run",
+        )
+
+
+def _naive(found: Findings) -> Iterator[Doubt]:
+    uses = {**found.base.use, **{name: use for name, use in found.new.use.items() if use.load > found.base.use[name].load}}
+    busy = {name: use.load for name, use in uses.items() if use.load > BUSY}
+    if abs(found.naive_gap) > GAP:
+        yield Doubt(
+            "naive",
+            "note",
+            f"subtracting the saved time would be {100 * found.naive_gap:+.0f} % off: waits change with the change",
+            "take the replayed figures; the naive line stands beside them only for comparison",
+        )
+    elif busy:
+        name = max(busy, key=lambda one: busy[one])
+        yield Doubt(
+            "busy",
+            "note",
+            f"{name} is used at {100 * busy[name]:.0f} %: small errors of service or load make large ones of its wait",
+            "trust the direction more than the digits, or record at a lower load as well",
+        )
+
+
+def _stream(found: Findings) -> Iterator[Doubt]:
+    """The way back is held: what every chunk costs there is not replayed, and may be what a fast decode runs into."""
+    names = found.model.names
+    if "proxy.hold" not in names or found.decode.kind != "iterations" or not any(change.layer == "decode" for change in found.changes):
+        return
+    hold_ns = float(found.record.call.total_ns[:, names.index("proxy.hold")].mean())
+    decode = found.new.use.get("decode")
+    tokens = float(found.record.tokens.mean())
+    if decode is not None and tokens > 1 and hold_ns > decode.work_ns / tokens:
+        yield Doubt(
+            "per_chunk",
+            "warning",
+            f"proxy.hold keeps a chunk for {hold_ns / 1e6:.2g} ms and the engine would make one every {decode.work_ns / tokens / 1e6:.2g} ms: if every"
+            " chunk is kept that long, the way back is what bounds the stream, and the replay does not say so",
+            "see in the report whether later chunks are kept as well (ITL), and shorten that first",
+        )

@@ -1,0 +1,1 @@
+"""A proxy hop that delays requests on purpose: the causal check's hand on the stack."""

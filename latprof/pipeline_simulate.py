@@ -1,0 +1,264 @@
+"""A simulated run from configuration to report: the same plan, folder and report as a live one, with the stack played in virtual time.
+
+    plan without texts -> sessions with named blocks -> `latprof.stub.simulate` -> requests, layers, segments, graphs -> report
+
+The folder follows from the configuration alone: run.json holds no clock's reading, and of the machine nothing but versions, so that equal
+configurations give equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from latprof.config import Config, Stub
+from latprof.errors import ConfigError
+from latprof.schedule.plan import WARMUP, OnDemand, Phase, Plan, Scheduled
+from latprof.units import NS_PER_S
+from latprof.workload.sessions import Session
+
+if TYPE_CHECKING:
+    from latprof.observations.graph import StepLog
+    from latprof.pipeline import Outcome
+    from latprof.simulated.folder import Sums
+    from latprof.simulated.sessions import Source
+    from latprof.stub.simulate import Simulated
+
+# Graphs of sessions written in one go, and sessions looked at to tell what a mean turn asks for.
+_GRAPHS, _LOOKED_AT = 512, 1000
+_GOODPUT: Final = {"ttft": 200.0, "tpot": 50.0}
+_FACTS: Final = ("platform", "machine", "python", "latprof", "libraries")
+
+
+def simulate(config: Config, *, allow_unstable: bool = False) -> Outcome:
+    """Play ``config`` in virtual time into a run folder, and report from the folder.
+
+    Raises:
+        ConfigError: it names an endpoint, or what cannot be played; or an open loop asks more of a layer than it can do, unless
+            ``allow_unstable``. No folder is left.
+        UsageError: something else cannot be used as given.
+    """
+    from latprof.pipeline import Outcome, exit_code_of, report_of
+
+    folder = simulate_into_folder(config, allow_unstable=allow_unstable)
+    report = report_of(folder)
+    return Outcome(folder, report, exit_code_of(report))
+
+
+def simulate_into_folder(config: Config, *, allow_unstable: bool = False) -> Path:
+    """`simulate` without the report. Its memory does not grow with the number of requests."""
+    from latprof.observations.folder import create, discard, write_meta
+    from latprof.stub.models.stages import check
+    from latprof.stub.simulate import check_faults
+
+    if not config.uses_stub:
+        raise ConfigError(
+            "target.url must be left out of a simulation, which plays the stack in a box; to measure an endpoint use latprof run"
+        )
+    if config.inject is not None:
+        raise ConfigError("inject must be left out of a simulation: its delays are put into a live stack by a hop; use latprof run")
+    if config.stub.gateway.max_in_flight is not None:
+        raise ConfigError("stub.gateway.max_in_flight cannot be simulated yet; leave it out, or use latprof run")
+    check(config.stub)
+    check_faults(config.stub)
+    config = config if config.goodput else config.model_copy(update={"goodput": _GOODPUT})
+    plan, source = _plan(config)
+    if not allow_unstable:
+        _refuse_unstable(config, plan, source)
+    folder = create(config.out)
+    try:
+        meta = _first_meta(config, plan)
+        write_meta(folder, meta)
+        meta |= _play(config, plan, source, folder)
+        write_meta(folder, meta | {"status": "complete"})
+    except BaseException:
+        discard(folder)
+        raise
+    return folder
+
+
+def offered_load(config: Config) -> dict[str, dict[str, float]]:
+    """Open phase -> layer -> the utilisation that ``config`` asks for: rate times mean service over servers, 1 being all there is."""
+    plan, source = _plan(config)
+    return {name: load for name, (_, load) in _offered(config.stub, plan, source).items()}
+
+
+def _plan(config: Config) -> tuple[Plan, Source]:
+    """The plan without texts, and where its sessions come from."""
+    from latprof.schedule.build import plan_of
+    from latprof.schedule.resolve import resolve_load
+    from latprof.simulated.sessions import Source
+    from latprof.workload.load import load_bare
+
+    load = resolve_load(config)
+    workload, outlines, naming = load_bare(config.workload, load.seed, config.stub.prefill.cache_block_tokens)
+    return plan_of(load, workload), Source(outlines, naming)
+
+
+def _play(config: Config, plan: Plan, source: Source, folder: Path) -> dict[str, Any]:
+    """Let it happen; what run.json then has to say."""
+    from latprof.observations.graph import StepLog, compact_steps
+    from latprof.simulated.folder import SimulatedFolder
+    from latprof.simulated.sessions import phase_names, virtual_phases
+    from latprof.stub import simulate as stack
+
+    graphs = _Graphs(StepLog(folder))
+    with SimulatedFolder(folder, phase_names(plan), WARMUP) as written:
+        told = stack.simulate(config.stub, virtual_phases(plan, source, graphs.add), written.call, written.iterations)
+    graphs.close()
+    compact_steps(folder)
+    return {
+        "planned": {phase.name: None if _is_ended_by_time(phase) else turns for phase, turns in zip(plan.phases, told.turns, strict=True)},
+        "phases": [
+            {"name": phase.name, "start_ns": driven.start_ns, "end_ns": driven.end_ns, "interrupted": False, "health": {}, "workers": []}
+            for phase, driven in zip(plan.phases, told.driven, strict=True)
+        ],
+        "laws": _laws(plan, told, written.sums),
+        "assumed": [*_assumed(config), *_beyond_timeout(config, written.slowest_ns)],
+    }
+
+
+@dataclass(slots=True)
+class _Graphs:
+    """Sessions' graphs on their way into the folder, some hundred at a time."""
+
+    log: StepLog
+    waiting: list[tuple[str, Session]] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self.waiting = []
+
+    def add(self, phase: str, session: Session) -> None:
+        self.waiting.append((phase, session))
+        if len(self.waiting) == _GRAPHS:
+            self._write()
+
+    def close(self) -> None:
+        self._write()
+        self.log.close()
+
+    def _write(self) -> None:
+        self.log.add(self.waiting)
+        self.waiting = []
+
+
+# --- before the run -----------------------------------------------------------------------------------------------------------------------
+
+
+def _refuse_unstable(config: Config, plan: Plan, source: Source) -> None:
+    """An open loop that asks more of a layer than it can do has no steady state: whatever is printed is the length of the run."""
+    for name, (starts_per_s, load) in _offered(config.stub, plan, source).items():
+        fullest = max(load, key=lambda layer: load[layer])
+        if load[fullest] >= 1:
+            raise ConfigError(
+                f"load: phase {name} asks {load[fullest]:.2f} times of what {fullest} can do, so its queue grows as long as the run lasts;"
+                f" lower the rate below {starts_per_s / load[fullest]:.3g}/s, give {fullest} more servers or a speed-up, take a closed loop"
+                " (load.concurrency), or say --allow-unstable"
+            )
+
+
+def _offered(stub: Stub, plan: Plan, source: Source) -> dict[str, tuple[float, dict[str, float]]]:
+    """Open phase -> its sessions per second, and by layer the utilisation that they ask for."""
+    from latprof.stub.virtual.call import VirtualTurn
+    from latprof.stub.virtual.offered import demand_of, offered
+
+    found: dict[str, tuple[float, dict[str, float]]] = {}
+    for phase in plan.phases:
+        starts_per_s = _starts_per_s(phase)
+        if starts_per_s is not None and isinstance(phase.planned, Scheduled):
+            numbers = _looked_at(phase.planned.numbers, source)
+            turns = (step for n in numbers for step in source.steps(source.outline(n), n) if isinstance(step, VirtualTurn))
+            demand = demand_of(stub, turns)
+            found[phase.name] = starts_per_s, offered(stub, starts_per_s * demand.turns / len(numbers), demand)
+    return found
+
+
+def _looked_at(numbers: range, source: Source) -> range:
+    """Sessions that stand for a phase's: of a trace its own, of laws as many as tell a mean, however few the phase has."""
+    return numbers[:_LOOKED_AT] if source.outlines.trace is not None else range(numbers.start, numbers.start + _LOOKED_AT)
+
+
+def _starts_per_s(phase: Phase) -> float | None:
+    """Sessions per second of an open phase, in the mean; None where there is no such rate, or too few sessions to speak of one."""
+    if not isinstance(phase.planned, Scheduled) or phase.max_concurrency is not None:
+        return None
+    if phase.rate_per_s is not None:
+        return phase.rate_per_s
+    offsets_ns = phase.planned.offsets_ns
+    length_ns = offsets_ns[-1] - offsets_ns[0]
+    return (len(offsets_ns) - 1) * NS_PER_S / length_ns if length_ns > 0 else None
+
+
+def _is_ended_by_time(phase: Phase) -> bool:
+    return isinstance(phase.planned, OnDemand) and phase.duration_ns is not None
+
+
+# --- run.json -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _first_meta(config: Config, plan: Plan) -> dict[str, Any]:
+    from latprof.observations.folder import SCHEMA, host_facts, scrub
+    from latprof.schedule.words import arrival_model
+    from latprof.stub.models.stages import servers_of
+    from latprof.stub.presets.used import presets_used
+
+    facts = host_facts()
+    used = presets_used(config.stub)
+    return {
+        "schema": SCHEMA,
+        "status": "running",
+        "is_simulated": True,
+        "run_id": blake2b(f"{config.hash()}/{plan.seed}".encode(), digest_size=8).hexdigest(),
+        "config": scrub(config.model_copy(update={"out": None}).model_dump(mode="json", by_alias=True)),
+        "config_hash": config.hash(),
+        "seed": plan.seed,
+        "anchor": {"monotonic_ns": 0, "unix_ns": 0, "bracket_ns": 0},
+        "host": {name: facts[name] for name in _FACTS},
+        "arrival_model": arrival_model(plan.phases),
+        "stations": servers_of(config.stub),
+        **({"presets": used} if used else {}),
+        "target": {"url": "", "model": config.target.model, "is_stub": True},
+    }
+
+
+def _laws(plan: Plan, told: Simulated, sums: Sums) -> list[dict[str, Any]]:
+    """The operational laws over the measured phases; each begins and ends with an empty stack, so nothing is cut off."""
+    measured = [index for index, phase in enumerate(plan.phases) if phase.is_measured]
+    length_ns = sum(told.driven[index].end_ns - told.driven[index].start_ns for index in measured)
+    laws = []
+    for name, first in told.stations[0].items():
+        passed = [told.stations[index][name] for index in measured]
+        laws.append(
+            {
+                "layer": name,
+                "servers": first.servers,
+                "rate_per_s": sums.requests * NS_PER_S / length_ns if length_ns else 0.0,
+                "mean_present": sum(one.present_ns for one in passed) / length_ns if length_ns else 0.0,
+                "mean_time_ns": (sums.wait_ns[name] + sums.service_ns[name]) / max(1, sums.requests),
+                "mean_busy": sum(one.busy_ns for one in passed) / length_ns if length_ns else 0.0,
+                "mean_service_ns": sums.service_ns[name] / max(1, sums.requests),
+            }
+        )
+    return laws
+
+
+def _assumed(config: Config) -> Iterator[str]:
+    """What had to be modelled."""
+    gateway = config.stub.gateway
+    if gateway.tokenize == "real":
+        model = gateway.tokenize_model
+        yield (
+            f"gateway.tokenize is a model, {model.t0_ns / 1e3:g} µs + {model.per_token_ns / 1e3:g} µs per prompt token, where a live run measures"
+            " the tokenizer"
+        )
+
+
+def _beyond_timeout(config: Config, slowest_ns: int) -> Iterator[str]:
+    if slowest_ns > config.target.timeout_ns:
+        yield (
+            f"the slowest call took {slowest_ns / NS_PER_S:.1f} s, and in virtual time nobody hangs up: a live client would have at target.timeout,"
+            f" {config.target.timeout_ns / NS_PER_S:g} s"
+        )

@@ -1,0 +1,80 @@
+"""A gate as Markdown, for the step summary of a CI job: a headline, the assertions, the latency budget, what it rests on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from latprof.analysis.assertions import Verdict
+from latprof.report import gate_lines
+from latprof.report.gate_values import Gated
+from latprof.report.inert import harmless
+
+MOST_BYTES: Final = 60_000
+"""GitHub takes 1 MiB of a step and shows less; nobody reads more than this."""
+
+_MARKS: Final = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
+_HEADS: Final = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⛔"}
+# Everything that Markdown, GitHub's additions to it (links, mentions, issues), or HTML could read as more than itself.
+_ACTIVE: Final = re.compile(r"[\\`*_{}\[\]()<>#+!|~&@:/$\"'=-]|(?<=\bwww)\.|(?<=\d)\.(?= )")
+
+
+def markdown(gated: Gated) -> str:
+    """The document, below `MOST_BYTES` in UTF-8: rows are left out, the unbroken ones first, until it fits."""
+    gated = harmless(gated)
+    verdicts = gate_lines.ordered(gated)
+    shown = len(verdicts)
+    while len((text := _document(gated, verdicts[:shown], len(verdicts) - shown)).encode()) > MOST_BYTES and shown:
+        shown = shown * 3 // 4
+    return text if len(text.encode()) <= MOST_BYTES else f"{text.encode()[: MOST_BYTES - 100].decode(errors='ignore')}\n\n(cut off)\n"
+
+
+def escaped(text: str) -> str:
+    """``text`` so that it shows as itself, in one cell of a table."""
+    return _ACTIVE.sub(lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
+
+
+def _document(gated: Gated, verdicts: Sequence[Verdict], left_out: int) -> str:
+    parts = [f"## {_HEADS[gated.word]} latprof: {escaped(gate_lines.head(gated))}", *_doubts(gated, "fatal"), _table(gated, verdicts)]
+    if left_out:
+        parts.append(f"{left_out} more assertions are not shown; all of them are in the JUnit file.")
+    parts += [f"🔀 {escaped(gate_lines.moved(one))}" for one in gated.moved]
+    parts += [*_budget(gated), *_doubts(gated, "warning"), *(f"> {escaped(note)}" for note in gated.notes), _runs(gated)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(gated: Gated, verdicts: Sequence[Verdict]) -> str:
+    rows = [f"| | assertion | observed | {gated.level} interval | slack | MDE |", "|---|---|--:|--:|--:|--:|"]
+    columns: Sequence[Callable[[Verdict], str]] = (gate_lines.observed, gate_lines.interval, gate_lines.slack, gate_lines.detectable)
+    for verdict in verdicts:
+        is_warning = verdict.claim.level == "warn"
+        mark = "⚠️" if is_warning and verdict.outcome == "fail" else _MARKS[verdict.outcome]
+        name = (
+            escaped(verdict.claim.name)
+            + (" (warning)" if is_warning else "")
+            + (f"<br><sub>{escaped(verdict.why)}</sub>" if verdict.why else "")
+        )
+        rows.append(f"| {mark} | {name} | {' | '.join(escaped(column(verdict)) for column in columns)} |")
+    return "\n".join(rows)
+
+
+def _budget(gated: Gated) -> Iterator[str]:
+    if gated.spending is None:
+        return
+    at = "mean" if gated.spending.p is None else f"p{100 * gated.spending.p:g}"
+    yield f"### Latency budget: {escaped(gated.spending.metric)} at {at}"
+    rows = [f"| {' | '.join(map(escaped, cells))} |" for cells in gate_lines.promised(gated)]
+    yield "\n".join(["| layer | promised, ms | spent, ms | left |", "|---|--:|--:|--:|", *rows])
+
+
+def _doubts(gated: Gated, level: str) -> Iterator[str]:
+    for doubt in gated.doubts:
+        if doubt.level == level:
+            yield f"> **{level}** {escaped(doubt.text)}<br>{escaped(doubt.remedy)}"
+
+
+def _runs(gated: Gated) -> str:
+    rows = [f"| {escaped(run.folder)} | {run.seed} | {run.requests} | {run.failed} | {escaped(run.cut)} |" for run in gated.runs]
+    body = "\n".join(["| run | seed | requests | failed | steady state |", "|---|--:|--:|--:|---|", *rows[:50]])
+    return f"<details><summary>{len(gated.runs)} replications</summary>\n\n{body}\n\n</details>"

@@ -1,0 +1,110 @@
+"""A gate on a terminal: the verdict, every assertion with its mark, what was seen and the room that is left; then what it rests on."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Final, TextIO
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from latprof.report import gate_lines
+from latprof.report.gate_values import Gated
+from latprof.report.inert import harmless
+
+_MARKS: Final = {"pass": ("✓", "ok", "green"), "fail": ("✗", "FAIL", "bold red"), "inconclusive": ("?", "??", "yellow")}
+_HEADS: Final = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "invalid": "bold red"}
+_LEVELS: Final = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
+_WIDTH_IN_FILES = 140
+
+
+def render(gated: Gated, file: TextIO | None = None) -> None:
+    """Print ``gated`` to ``file`` (standard output), in its width and encoding; NO_COLOR is honoured."""
+    stream = file or sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")
+    width = None if stream.isatty() else int(os.environ.get("COLUMNS") or _WIDTH_IN_FILES)
+    write(gated, Console(file=stream, width=width, highlight=False, markup=False, emoji=False))
+
+
+def write(gated: Gated, console: Console) -> None:
+    """Print ``gated`` on ``console``; what strangers wrote is shown, not obeyed."""
+    gated = harmless(gated)
+    console.print(Text(gate_lines.head(gated), _HEADS[gated.word]))
+    _assertions(gated, console)
+    for one in gated.moved:
+        console.print(Padding(Text(f"moved: {gate_lines.moved(one)}", "cyan"), (0, 0, 0, 2)))
+    console.print()
+    _budget(gated, console)
+    _doubts(gated, console)
+    _runs(gated, console)
+
+
+def _assertions(gated: Gated, console: Console) -> None:
+    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name, side in (
+        ("", "left"),
+        ("assertion", "left"),
+        ("observed", "right"),
+        (f"{gated.level} interval", "right"),
+        ("slack", "right"),
+        ("MDE", "right"),
+    ):
+        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=name != "assertion", overflow="fold")
+    for verdict in gate_lines.ordered(gated):
+        sign, word, style = _MARKS[verdict.outcome]
+        mark = word if console.options.ascii_only else sign
+        is_warning = verdict.claim.level == "warn"
+        style = "yellow" if is_warning and verdict.outcome == "fail" else style
+        name = f"{verdict.claim.name} (warning)" if is_warning else verdict.claim.name
+        cells = (gate_lines.observed(verdict), gate_lines.interval(verdict), gate_lines.slack(verdict), gate_lines.detectable(verdict))
+        table.add_row(Text(mark, style), Text(name), *(Text(cell) for cell in cells))
+        if verdict.why:
+            table.add_row("", Text(f"-> {verdict.why}", "dim"))
+    console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def _budget(gated: Gated, console: Console) -> None:
+    if gated.spending is None:
+        return
+    at = "mean" if gated.spending.p is None else f"p{100 * gated.spending.p:g}"
+    console.print(Text(f"Latency budget in ms: {gated.spending.metric} at {at}", "bold"))
+    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("layer", "promised", "spent", "left"):
+        table.add_column(name, justify="left" if name == "layer" else "right", overflow="fold")
+    for cells in gate_lines.promised(gated):
+        table.add_row(*(Text(cell) for cell in cells))
+    console.print(Padding(table, (0, 0, 0, 2)))
+    console.print()
+
+
+def _doubts(gated: Gated, console: Console) -> None:
+    for doubt in gated.doubts:
+        if doubt.level == "note":
+            continue
+        line = Table.grid(padding=(0, 1))
+        line.add_column(width=8)
+        line.add_column()
+        line.add_row(Text(doubt.level, _LEVELS[doubt.level]), Text(doubt.text))
+        line.add_row("", Text(f"-> {doubt.remedy}", "dim"))
+        console.print(Padding(line, (0, 0, 0, 2)))
+    for note in gated.notes:
+        console.print(Padding(Text(f"note: {note}", "cyan"), (0, 0, 0, 2)))
+
+
+def _runs(gated: Gated, console: Console) -> None:
+    many = "s" if len(gated.runs) != 1 else ""
+    console.print(
+        Text(
+            f"{len(gated.runs)} replication{many}; intervals are of {gated.level}; all assertions together share the 5 % of false alarms (Holm).",
+            "dim",
+        )
+    )
+    for run in gated.runs:
+        console.print(
+            Padding(Text(f"{run.folder}  seed {run.seed}, {run.requests} requests, {run.failed} failed; {run.cut}", "dim"), (0, 0, 0, 2))
+        )

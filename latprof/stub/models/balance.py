@@ -1,0 +1,113 @@
+"""Load balancers: which replica a request goes to, from what the balancer itself has sent and seen end. Pure; no pick looks at every replica."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+from latprof.config import BalancingPolicy
+from latprof.stub.models.draws import Key, bits
+
+_DRAW: Final = "router.choice"
+_INDEX_BLOCKS: Final = 1 << 20
+
+
+class Balancer:
+    """A balancer before ``replicas`` equal replicas. The driver says ``begun`` after each ``pick`` it follows, and ``ended`` at the request's end.
+
+    round_robin        in turn
+    least_outstanding  the one with the fewest requests under way; of several, the one whose count has stood longest
+    power_of_two       the less busy of two drawn by the request's key; of equals the first drawn
+    prefix_affinity    the one last sent the longest beginning of this prompt, unless it has more than ``slack`` requests over the
+                       fewest; then, and where no beginning is known, as least_outstanding. It knows what it sent, not what is cached
+    """
+
+    def __init__(self, policy: BalancingPolicy, replicas: int, slack: int = 8, index_blocks: int = _INDEX_BLOCKS) -> None:
+        if replicas < 1:
+            raise ValueError(f"a balancer needs at least one replica, got {replicas}")
+        self.policy = policy
+        self.replicas = replicas
+        self.outstanding = [0] * replicas
+        self._slack = slack
+        self._turn = -1
+        # Replicas by how many requests they have, each in order of coming to it: the fewest is found without a search.
+        self._levels: dict[int, OrderedDict[int, None]] = {0: OrderedDict.fromkeys(range(replicas))}
+        self._fewest = 0
+        self._sent: OrderedDict[int, int] = OrderedDict()  # block -> the replica that was sent it last
+        self._index_blocks = index_blocks
+        self._pick = {
+            "round_robin": self._in_turn,
+            "least_outstanding": self._least,
+            "power_of_two": self._of_two,
+            "prefix_affinity": self._with_prefix,
+        }[policy]
+
+    def pick(self, now_ns: int, blocks: Sequence[int], key: Key) -> int:  # noqa: ARG002 - a policy may come to need the time
+        """The replica for a request whose prompt has ``blocks``; draws are keyed: the same request is drawn alike in every run."""
+        return 0 if self.replicas == 1 else self._pick(blocks, key)
+
+    def begun(self, replica: int) -> None:
+        """A request was sent to ``replica``."""
+        self._move(replica, 1)
+        if not self._levels[self._fewest]:
+            self._fewest += 1
+
+    def ended(self, replica: int) -> None:
+        """A request of ``replica`` is over, however it ended.
+
+        Raises:
+            RuntimeError: it had none.
+        """
+        if self.outstanding[replica] == 0:
+            raise RuntimeError(f"replica {replica} has no request that could end")
+        self._move(replica, -1)
+        self._fewest = min(self._fewest, self.outstanding[replica])
+
+    def _move(self, replica: int, by: int) -> None:
+        level = self.outstanding[replica]
+        del self._levels[level][replica]
+        self.outstanding[replica] = level = level + by
+        if level not in self._levels:
+            self._levels[level] = OrderedDict()
+        self._levels[level][replica] = None
+
+    def _in_turn(self, _blocks: Sequence[int], _key: Key) -> int:
+        self._turn = (self._turn + 1) % self.replicas
+        return self._turn
+
+    def _least(self, _blocks: Sequence[int], _key: Key) -> int:
+        return next(iter(self._levels[self._fewest]))
+
+    def _of_two(self, _blocks: Sequence[int], key: Key) -> int:
+        drawn = bits(key, _DRAW)
+        first = (drawn >> 32) % self.replicas
+        second = (first + 1 + (drawn & 0xFFFFFFFF) % (self.replicas - 1)) % self.replicas
+        return second if self.outstanding[second] < self.outstanding[first] else first
+
+    def _with_prefix(self, blocks: Sequence[int], key: Key) -> int:
+        known = self._known_blocks(blocks)
+        replica = self._sent[blocks[known - 1]] if known else self._least(blocks, key)
+        if self.outstanding[replica] > self._fewest + self._slack:
+            replica = self._least(blocks, key)
+        self._remember(blocks, replica)
+        return replica
+
+    def _known_blocks(self, blocks: Sequence[int]) -> int:
+        """How many leading blocks are known. Hashes are chained and forgotten tail first, so a known block's beginning is known too."""
+        low, high = 0, len(blocks)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if blocks[middle - 1] in self._sent:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _remember(self, blocks: Sequence[int], replica: int) -> None:
+        sent = self._sent
+        for block in reversed(blocks[: self._index_blocks]):
+            sent[block] = replica
+            sent.move_to_end(block)
+        while len(sent) > self._index_blocks:
+            sent.popitem(last=False)

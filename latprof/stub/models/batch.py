@@ -1,0 +1,140 @@
+"""Who is in an engine's batch: the streams that decode, and the prompts that wait for their share of an iteration or have it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from heapq import heappop, heappush
+from typing import Generic, TypeVar
+
+from latprof.stub.models.costs import KV_UNITS
+from latprof.stub.models.jobs import Job, Limits, Present
+from latprof.stub.models.prefill import PrefixCache
+
+J = TypeVar("J", bound=Hashable)
+
+
+class Streams(Generic[J]):
+    """Those that decode: how many, the sum of their contexts, and who ends next. Nothing here is done per stream and iteration."""
+
+    __slots__ = ("_ends", "_order", "accepted", "count", "kv")
+
+    def __init__(self, accepted_tokens: float) -> None:
+        self.accepted = round(accepted_tokens * KV_UNITS)
+        self.count = 0
+        self.kv = 0  # in KV_UNITS
+        self._ends: list[tuple[int, int, Present[J]]] = []  # (iterations over at its last token, order, who)
+        self._order = 0
+
+    @property
+    def next_end(self) -> int:
+        """How many iterations are over when the next of them may end."""
+        return self._ends[0][0]
+
+    def join(self, who: Present[J]) -> None:
+        """It decodes from iteration number ``who.joined`` on; its first token it has."""
+        who.streams = True
+        self.count += 1
+        self.kv += who.asked.prompt_tokens * KV_UNITS
+        self._order += 1
+        iterations = -((who.asked.output_tokens - 1) * KV_UNITS // -self.accepted)
+        heappush(self._ends, (who.joined + iterations, self._order, who))
+
+    def passed(self, iterations: int, over: int) -> Iterator[Present[J]]:
+        """``iterations`` more are over, ``over`` in all. Yields who has made its last token: the caller lets it ``leave``."""
+        self.kv += self.count * self.accepted * iterations
+        ends = self._ends
+        while ends and ends[0][0] <= over:
+            who = heappop(ends)[2]
+            if not who.gone:
+                yield who
+
+    def leave(self, who: Present[J], over: int) -> None:
+        """It makes no more tokens."""
+        self.count -= 1
+        self.kv -= who.asked.prompt_tokens * KV_UNITS + self.accepted * (over - who.joined)
+
+
+class Prompts(Generic[J]):
+    """Those that wait, those whose prompt is in the present iteration, and the places and KV blocks that are left for more."""
+
+    __slots__ = ("_limits", "_partial", "_sharing", "budget", "cache", "context", "free", "pairs2", "sequences", "tokens", "waiting")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.cache = PrefixCache(limits.cache_blocks)
+        self.waiting: deque[Present[J]] = deque()
+        self.sequences = 0  # begun and not over
+        self.free = limits.kv_blocks
+        self.budget = limits.token_budget  # what the present iteration has left
+        self._partial: Present[J] | None = None  # computed in part; first come first served leaves one at most
+        self._sharing: list[tuple[Present[J], int]] = []  # the present iteration, and their tokens in it
+        self.tokens = self.pairs2 = self.context = 0  # of the present iteration: see Costs.mixed
+
+    @property
+    def wanting(self) -> bool:
+        """Whether anybody would take what an iteration has left."""
+        return self._partial is not None or bool(self.waiting)
+
+    def blocks_of(self, asked: Job[J]) -> int:
+        """The KV blocks of a request from its beginning to its end."""
+        return -(-(asked.prompt_tokens + asked.output_tokens) // self._limits.block_tokens)
+
+    def has_place(self, who: Present[J]) -> bool:
+        """Whether it could begin, were it its turn and tokens left."""
+        return self.sequences < self._limits.max_sequences and who.reserved <= self.free
+
+    def begin(self, streams: int) -> None:
+        """A new iteration, of which ``streams`` take a token each."""
+        if self._sharing:
+            self._sharing.clear()
+            self.tokens = self.pairs2 = self.context = 0
+        self.budget = self._limits.token_budget - streams
+
+    def admit(self) -> Iterator[Present[J]]:
+        """Share out what the budget leaves: to the prompt under way, then to those that wait, as long as the first has a place. Yields who begins."""
+        if self._partial is not None:
+            who, self._partial = self._partial, None
+            self._share(who)
+        while self.waiting and self.budget > 0 and self.has_place(self.waiting[0]):
+            who = self.waiting.popleft()
+            self.sequences += 1
+            self.free -= who.reserved
+            who.cached = who.computed = self._cached(who.asked)
+            self._share(who)
+            yield who
+
+    def computed(self) -> Iterator[Present[J]]:
+        """The present iteration is over. Yields whose prompt is computed now."""
+        for who, tokens in self._sharing:
+            who.computed += tokens
+            if who.gone:
+                continue
+            if who.computed < who.asked.prompt_tokens:
+                self._partial = who
+            else:
+                self.cache.insert(who.asked.blocks)
+                yield who
+
+    def give_back(self, who: Present[J]) -> None:
+        """Its place and its blocks."""
+        self.sequences -= 1
+        self.free += who.reserved
+        if who is self._partial:
+            self._partial = None
+
+    def _share(self, who: Present[J]) -> None:
+        before = who.computed
+        tokens = min(self.budget, who.asked.prompt_tokens - before)
+        self.budget -= tokens
+        self._sharing.append((who, tokens))
+        self.tokens += tokens
+        self.pairs2 += tokens * (2 * before + tokens)
+        self.context += before
+
+    def _cached(self, asked: Job[J]) -> int:
+        if not asked.blocks or not self.cache.capacity_blocks:
+            return 0
+        block_tokens = self._limits.block_tokens
+        # The last token is always computed: its logits make the first token of the answer.
+        return self.cache.match(asked.blocks[: (asked.prompt_tokens - 1) // block_tokens]) * block_tokens

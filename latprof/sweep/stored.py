@@ -1,0 +1,95 @@
+"""``sweep.json``: which runs make up a sweep. Every figure is computed again from the run folders beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latprof.errors import ConfigError
+from latprof.report.sweep_values import Axis, Leverages, Point, SweepReport, SweptRun, build
+
+if TYPE_CHECKING:
+    from latprof.sweep.sweeping import Sweep
+
+SCHEMA = "latprof.sweep/1"
+FILE = "sweep.json"
+
+
+def name_of(setting: Mapping[str, float], number: int) -> str:
+    """The folder of one run below the sweep's: ``decode=4,r0``."""
+    return ",".join([*(f"{axis}={value:g}" for axis, value in setting.items()), f"r{number}"])
+
+
+def write(
+    folder: Path, axes: Sequence[Axis], points: Sequence[Point], asked: Sweep, *, is_complete: bool, leverages: Leverages | None = None
+) -> None:
+    """Put the index of what was made so far in the place of ``sweep.json``, at once; ``leverages`` are kept, their runs take much room."""
+    told = {
+        "schema": SCHEMA,
+        "status": "complete" if is_complete else "running",
+        "axes": [{"name": axis.name, "kind": axis.kind, "values": list(axis.values)} for axis in axes],
+        "together": asked.is_zipped,
+        "simulated": asked.is_simulated,
+        "worthwhile_ns": asked.worthwhile_ns,
+        "points": [
+            {
+                "setting": dict(point.setting),
+                "runs": [
+                    {"number": run.number, "folder": run.folder.name, "seed": run.seed, "used": run.is_used, "failure": run.failure}
+                    for run in point.runs
+                ],
+            }
+            for point in points
+        ],
+        "leverages": leverages,
+    }
+    draft = folder / f"{FILE}.draft"
+    draft.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    draft.replace(folder / FILE)
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether the folder is that of a sweep."""
+    return (folder / FILE).is_file()
+
+
+def read(folder: Path) -> SweepReport:
+    """The report of a sweep from its folder alone.
+
+    Raises:
+        ConfigError: ``sweep.json`` is damaged, or a run folder is missing.
+    """
+    told = _told(folder)
+    points = [Point(point["setting"], tuple(_run(folder, run) for run in point["runs"])) for point in told["points"]]
+    return build(
+        points,
+        [Axis(axis["name"], axis["kind"], tuple(axis["values"])) for axis in told["axes"]],
+        is_zipped=told["together"],
+        is_simulated=told["simulated"],
+        leverages=None if told["leverages"] is None else {int(index): found for index, found in told["leverages"].items()},
+        worthwhile_ns=told["worthwhile_ns"],
+        folder=folder,
+    )
+
+
+def _run(folder: Path, run: Mapping[str, Any]) -> SweptRun:
+    from dataclasses import replace
+
+    from latprof.sweep.runs import understood
+
+    if run["failure"]:
+        return SweptRun(run["number"], folder / run["folder"], run["seed"], failure=run["failure"])
+    return replace(understood(folder / run["folder"]), number=run["number"])
+
+
+def _told(folder: Path) -> dict[str, Any]:
+    path = folder / FILE
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); wanted the file as latprof wrote it; sweep again") from None
+    if not isinstance(told, dict) or told.get("schema") != SCHEMA:
+        raise ConfigError(f"{path}: its schema must be {SCHEMA}; name the folder of a sweep that this latprof wrote")
+    return told

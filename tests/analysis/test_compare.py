@@ -1,0 +1,154 @@
+"""Two arms of made-up runs: what is found, what is left alone, and what is named as moved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_arms import META, made_arm, made_columns, made_layers, made_replication
+
+from latprof.analysis.arms import Key, arm_of
+from latprof.analysis.compare import Tolerance, compare
+from latprof.analysis.doubts import Doubt
+from latprof.analysis.replications import Selector
+from latprof.errors import UsageError
+from latprof.units import NS_PER_MS
+
+A = range(1, 6)
+B = range(201, 206)
+MS = NS_PER_MS
+
+
+def words(comparison: object, layer: str | None = None) -> dict[str, str]:
+    changes = comparison.of_layer(layer) if layer else comparison.end_to_end  # type: ignore[attr-defined]
+    return {str(change.key): change.verdict for change in changes}
+
+
+def test_fifteen_ms_in_the_gateway_are_lost_in_the_whole_and_plain_in_the_layer() -> None:
+    found = compare(made_arm(A), made_arm(B, plant_ms={"gateway.auth": 15.0}))
+    assert set(words(found).values()) == {"same"}
+    assert set(words(found, "gateway.auth").values()) == {"worse"}
+    for layer in ("gateway.safety", "router", "prefill"):
+        assert set(words(found, layer).values()) <= {"same", "unknown"}
+    (at_p50,) = [one for one in found.of_layer("gateway.auth") if one.key.p == 0.5]
+    assert at_p50.value == pytest.approx(15 * MS, abs=1 * MS)
+    assert at_p50.estimate.low < 15 * MS < at_p50.estimate.high
+    assert at_p50.rank_p == pytest.approx(2 / 252)  # five against five: the least there is
+    whole = next(one for one in found.end_to_end if str(one.key) == "ttft p50")
+    assert whole.detectable > 15 * MS > at_p50.detectable
+    assert found.moved == ()
+
+
+def test_better_is_the_other_way_round_and_a_tolerance_covers_it() -> None:
+    a, b = made_arm(A, plant_ms={"gateway.auth": 15.0}), made_arm(B)
+    assert set(words(compare(a, b), "gateway.auth").values()) == {"better"}
+    assert set(words(compare(a, b, tolerance=Tolerance(least_ns=20 * MS)), "gateway.auth").values()) == {"same"}
+    assert set(words(compare(a, b, tolerance=Tolerance(share=0.9)), "gateway.auth").values()) == {"same"}
+    # Both have to be exceeded: the larger counts.
+    assert set(words(compare(a, b, tolerance=Tolerance(share=0.05, least_ns=1 * MS)), "gateway.auth").values()) == {"better"}
+
+
+def test_time_that_only_moved_is_named_as_moved() -> None:
+    found = compare(made_arm(A, plant_ms={"gateway.auth": 12.0}), made_arm(B, plant_ms={"router": 12.0}))
+    assert {(one.lost, one.gained) for one in found.moved} == {("gateway.auth", "router")}
+    for one in found.moved:
+        assert one.moved_ns == pytest.approx(12 * MS, abs=1 * MS)
+        low, high = one.together.interval()
+        assert low <= 0 <= high
+
+
+def test_a_layer_that_lost_less_than_another_gained_did_not_only_move() -> None:
+    found = compare(made_arm(A, plant_ms={"gateway.auth": 12.0}), made_arm(B, plant_ms={"router": 30.0}))
+    assert set(words(found, "router").values()) == {"worse"}
+    assert found.moved == ()
+
+
+def test_the_same_seeds_are_pairs_and_cancel_what_the_schedule_did() -> None:
+    moved = {"prefill": 8.0}
+    pairs, strangers = compare(made_arm(A), made_arm(A, plant_ms=moved)), compare(made_arm(A), made_arm(B, plant_ms=moved))
+    assert (pairs.is_paired, strangers.is_paired) == (True, False)
+    assert set(words(pairs).values()) >= {"worse"}
+    assert words(strangers)["ttft p50"] == "same"
+    shift = pairs.end_to_end[0].shift
+    assert shift is not None
+    assert shift.value == pytest.approx(8 * MS, rel=1e-6)
+    assert shift.error < 1_000  # ns
+
+
+def test_one_run_each_says_something_of_the_middle_only() -> None:
+    found = compare(made_arm([1]), made_arm([201], plant_ms={"prefill": 200.0}))
+    assert words(found)["ttft p50"] == "worse"
+    tail = next(one for one in found.end_to_end if str(one.key) == "ttft p99")
+    assert (tail.verdict, tail.shift) == ("unknown", None)
+    assert "p99 needs 3 replications, got 1" in tail.why
+
+
+def test_a_layer_only_one_arm_has_is_all_new_or_all_gone() -> None:
+    found = compare(made_arm(A), made_arm(B, plant_ms={"lb": 9.0}))
+    assert set(words(found, "lb").values()) == {"worse"}
+    assert found.of_layer("lb")[0].a.value == 0.0
+    assert set(words(compare(made_arm(A, plant_ms={"lb": 9.0}), made_arm(B)), "lb").values()) == {"better"}
+
+
+def test_a_layer_merged_with_its_neighbour_in_one_arm_is_not_taken_for_gone() -> None:
+    def merged(seed: int) -> object:
+        columns = made_columns(seed, 400)
+        columns["router+prefill"] = columns.pop("router") + columns.pop("prefill")
+        return replace(made_replication(seed), layers={"ttft": made_layers(columns)})
+
+    found = compare(made_arm(A), arm_of("merged", [merged(seed) for seed in B]))  # type: ignore[misc]
+    for layer in ("router", "prefill", "router+prefill"):
+        assert set(words(found, layer).values()) == {"unknown"}, layer
+    assert set(words(found, "gateway.auth").values()) <= {"same", "unknown"}
+
+
+def test_failures_are_compared_as_well() -> None:
+    failing = [replace(made_replication(seed), failed=np.arange(400) % 10 == 0) for seed in B]
+    found = compare(made_arm(A), arm_of("failing", failing))
+    errors = next(one for one in found.end_to_end if one.key == Key(Selector("errors"), None))
+    assert (errors.verdict, errors.value) == ("worse", 0.1)
+    none = next(one for one in compare(made_arm(A), made_arm(B)).end_to_end if one.key == Key(Selector("errors"), None))
+    assert none.verdict == "same"
+    assert none.detectable > 0.002  # no failure among 2 000 requests does not mean that there are none
+
+
+def test_more_goodput_is_better() -> None:
+    def good(seeds: range, every: int) -> list[object]:
+        return [replace(made_replication(seed), good=np.arange(400) % every != 0) for seed in seeds]
+
+    found = compare(arm_of("a", good(A, 4)), arm_of("b", good(B, 20)))  # type: ignore[arg-type]
+    assert next(one for one in found.end_to_end if one.key.selector.metric == "goodput").verdict == "better"
+
+
+def test_a_layer_too_small_to_matter_costs_the_others_nothing() -> None:
+    found = compare(made_arm(A, plant_ms={"net.tls": 0.01}), made_arm(B, plant_ms={"net.tls": 0.02}))
+    assert found.of_layer("net.tls") == ()
+
+
+def test_arms_must_repeat_one_experiment() -> None:
+    other = {**META["config"], "load": {**META["config"]["load"], "rate_per_s": 60.0}}
+    mixed = [made_replication(1), made_replication(2, config=other)]
+    with pytest.raises(UsageError, match=r"load\.rate_per_s 50\.0 -> 60\.0"):
+        arm_of("mixed", mixed)
+    with pytest.raises(UsageError, match="at least one run"):
+        arm_of("none", [])
+
+
+def test_what_the_arms_differ_in_is_told_and_seeds_are_not() -> None:
+    config = {"load": {"rate_per_s": 60.0, "num_requests": 400, "seed": 7}, "stub": {"seed": 9, "plant": {"router": "5000000ns"}}}
+    host = {**META["host"], "cpus": 4}
+    found = compare(made_arm(A), made_arm(B, config=config, host=host)).apart
+    assert found.asked == ("load.rate_per_s 50.0 -> 60.0",)
+    assert found.system == ("stub.plant.router none -> 5ms",)
+    assert found.place == ("cpus 2 -> 4",)
+    virtual = compare(made_arm(A), made_arm(B, host=host, is_simulated=True)).apart
+    assert virtual.place[0] == "a live run -> virtual time"
+
+
+def test_a_fatal_doubt_of_one_run_is_one_of_the_arm() -> None:
+    doubted = replace(made_replication(3), doubts=(Doubt("lateness", "fatal", "late", "slow down"),))
+    arm = arm_of("doubted", [made_replication(1), made_replication(2), doubted])
+    assert not arm.valid
+    assert not compare(made_arm(A), arm).valid
+    assert compare(made_arm(A), made_arm(B)).valid

@@ -1,0 +1,95 @@
+"""What a comparison says in words: the headline, verdicts of layers, time that moved, and words of strangers that stay words."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+
+from harness.queue_runs import replication
+from latprof.analysis.arms import Arm, arm_of
+from latprof.analysis.compare import Comparison, compare
+from latprof.analysis.doubts import Doubt
+from latprof.report.comparison import headline, layer_verdict, render, write
+from latprof.report.comparison_summary import summary
+
+
+def arm(first: int, runs: int = 5, n: int = 600, **other: Any) -> Arm:
+    made = [replication((seed,), 0.5, n, **other) for seed in range(first, first + runs)]
+    return arm_of(f"runs/{first}", [replace(one, meta={**one.meta, "seed": first + at}) for at, one in enumerate(made)])
+
+
+def text_of(told: Comparison, width: int = 120, **other: Any) -> str:
+    stream = io.StringIO()
+    write(told, Console(file=stream, width=width, highlight=False, markup=False, emoji=False), **other)
+    return stream.getvalue()
+
+
+def test_the_answer_comes_first() -> None:
+    worse = compare(arm(1), arm(1, plant_ms={"gateway.auth": 15.0}))
+    assert text_of(worse).startswith("B is worse in ttft p50 (+15.00 ms, +")
+    assert "in layer gateway.auth." in headline(worse)
+    better = compare(arm(1, plant_ms={"gateway.auth": 15.0}), arm(1))
+    assert headline(better).startswith("B is better in ttft p50 (-15.00 ms, -")
+    assert headline(compare(arm(1), arm(1))) == "No difference found. ttft p50 would have shown any change."
+    assert " would mostly have shown a change of " in headline(compare(arm(1), arm(100)))
+
+
+def test_what_must_not_be_used_says_so_first() -> None:
+    doubted = replace(arm(1), doubts=(Doubt("lateness", "fatal", "requests went late", "slow down"),))
+    shown = text_of(compare(doubted, arm(100)))
+    assert shown.startswith("NOT VALID: do not use these figures for a decision")
+    assert "requests went late" in shown
+    assert text_of(compare(arm(1), arm(100)), refused=["load.rate_per_s 5 -> 6"]).startswith(
+        "INCONCLUSIVE: the arms were not asked the same"
+    )
+    few = compare(arm(1, runs=1, n=100), arm(100, runs=1, n=100))
+    assert headline(few).startswith("INCONCLUSIVE: A: one run of 100 requests")
+
+
+def test_a_layer_has_one_verdict() -> None:
+    found = compare(arm(1), arm(100, plant_ms={"gateway.auth": 15.0}))
+    assert layer_verdict(found.of_layer("gateway.auth")).plain == "worse p50 p95"  # of p99 nothing can be said
+    assert layer_verdict(found.of_layer("gateway.auth")[:2]).plain == "worse"
+    changes = found.of_layer("gateway.auth")
+    mixed = [replace(changes[0], verdict="better"), replace(changes[1], verdict="same"), replace(changes[2], shift=None, verdict="unknown")]
+    assert layer_verdict(mixed).plain == "better p50, same p95"
+    assert layer_verdict([replace(one, shift=None) for one in changes]).plain == "unknown"
+
+
+def test_time_that_moved_is_said_in_a_sentence() -> None:
+    found = compare(arm(1, plant_ms={"gateway.auth": 20.0}), arm(100, plant_ms={"gateway.safety": 20.0}))
+    told = " ".join(text_of(found).split())
+    assert "ms moved from gateway.auth to gateway.safety at p50: the two together changed by" in told
+    (first, *_) = summary(found)["moved"]
+    assert (first["from"], first["to"], first["metric"]) == ("gateway.auth", "gateway.safety", "ttft")
+    assert first["low_ms"] <= 0 <= first["high_ms"]
+
+
+def test_words_of_strangers_stay_words() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    render(compare(arm(1), replace(arm(100), name="runs/\x1b[2J\N{SNOWMAN}[bold]")), file=stream)
+    shown = stream.buffer.getvalue().decode()
+    assert "\x1b" not in shown
+    assert "\\x1b[2J?[bold]" in shown
+
+
+def test_lines_fit_their_width() -> None:
+    found = compare(arm(1), arm(100))
+    for width in (100, 120):
+        assert max(map(len, text_of(found, width).splitlines())) <= width
+
+
+def test_figures_are_told_unrounded_and_unknown_ones_as_null() -> None:
+    told = summary(compare(arm(1, runs=1, n=2000), arm(100, runs=1, n=2000)))
+    tail = next(one for one in told["end_to_end"] if one["at"] == "p99")
+    assert tail["low_ms"] is tail["found_from_ms"] is tail["rank_p"] is None
+    assert tail["verdict"] == "unknown"
+    assert "needs 3 replications" in tail["why"]
+    middle = told["end_to_end"][0]
+    assert middle["low_ms"] < middle["change_ms"] < middle["high_ms"]
+    errors = next(one for one in told["end_to_end"] if one["metric"] == "errors")
+    assert errors["change"] == 0.0
+    assert errors["at"] is None
