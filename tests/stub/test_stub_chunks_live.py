@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stub_client import PROMPT, bring_up, chat, events
@@ -19,7 +20,7 @@ def test_chunks_carry_several_tokens_and_the_engine_keeps_its_pace(tokenizer_fil
     stack = bring_up(QUARTER_MS_A_TOKEN, tokenizer_file)
     try:
         begun_s = time.monotonic()
-        body = {"stream": True, "stream_options": {"include_usage": True}, "max_tokens": 802}
+        body: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}, "max_tokens": 802}
         status, _, answer = asyncio.run(chat(stack.url, **body))
         took_s = time.monotonic() - begun_s
     finally:
