@@ -29,7 +29,7 @@ _MIN_BEYOND_EACH = 1.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """The requests of all replications in one table; ``replication`` (n,) says which each is of, ``n_eff`` what they are worth together."""
+    """The requests of all replications in one table; ``replication`` (n,) says which of ``replications`` each is of."""
 
     layers: Layers
     replication: IntArray
@@ -97,6 +97,11 @@ def estimate(values: Sequence[IntArray], p: float, kind: Kind) -> PooledValue:
     if not knows:
         return PooledValue(value)
     return PooledValue(value, half_width([float(np.sort(one) @ weights_of(len(one), p, kind)) for one in values]))
+
+
+def mean_of(figures: Sequence[float]) -> PooledValue:
+    """The mean of one figure of each replication."""
+    return PooledValue(float(np.mean(figures)), half_width(figures))
 
 
 def half_width(figures: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from latprof.analysis.contributions import weights_of
-from latprof.analysis.pooled import PooledValue, half_width
+from latprof.analysis.pooled import PooledValue, mean_of
 from latprof.report.sweep_tables import milliseconds, table
 from latprof.report.sweep_values import METRICS, Axis, Column, PointReport, SweepReport, metric_ns
 from latprof.units import NS_PER_MS, ms
@@ -53,7 +53,7 @@ def plateaus(report: SweepReport, across: Axis, down: Axis, points: Matrix, metr
 def saved(before_ns: Mapping[int, float], after_ns: Mapping[int, float]) -> PooledValue:
     """What one setting saves over another, by replications that share their seeds."""
     differences = [before_ns[number] - after_ns[number] for number in before_ns if number in after_ns]
-    return PooledValue(float(np.mean(differences)) if differences else math.nan, half_width(differences))
+    return mean_of(differences) if differences else PooledValue(math.nan)
 
 
 def settled(at: Sequence[float], values_ns: Sequence[Mapping[int, float]], least_ns: float) -> float:

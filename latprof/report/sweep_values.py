@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,7 @@ from latprof.analysis.contributions import Contributions, Kind, contributions_as
 from latprof.analysis.crossings import WORTHWHILE_NS
 from latprof.analysis.doubts import Doubt
 from latprof.analysis.operational import Bounds, Loop, Station, bounds, doubts_of, stations
-from latprof.analysis.pooled import Pool, PooledValue, estimate, half_width, kind_of_pool, pooled
+from latprof.analysis.pooled import Pool, PooledValue, estimate, kind_of_pool, mean_of, pooled
 from latprof.layers.table import IntArray, Layers
 
 SHOWN = (0.5, 0.99)
@@ -214,8 +214,7 @@ def _point(point: Point, columns: Mapping[str, Sequence[Column]], measured: Mapp
     runs = point.told
     if not runs:
         return PointReport(point, {}, {}, PooledValue(math.nan), math.nan, (), None, leverage_is_measured=False)
-    completed = [run.completed_per_s for run in runs]
-    throughput = PooledValue(float(np.mean(completed)), half_width(completed))
+    throughput = mean_of([run.completed_per_s for run in runs])
     pools = {metric: pooled([run.tables[metric] for run in runs]) for metric in columns}
     call = pools[CALL].layers if CALL in pools else pooled([run.tables[CALL] for run in runs]).layers
     at = stations(call, runs[0].servers, throughput.value)
@@ -240,9 +239,8 @@ def _point(point: Point, columns: Mapping[str, Sequence[Column]], measured: Mapp
 
 
 def _loop(runs: Sequence[SweptRun]) -> Loop:
-    """The replications' loop: all are of one kind and size; their think time is a mean."""
-    first = runs[0].loop
-    return Loop(first.kind, first.population, float(np.mean([run.loop.think_ns for run in runs])))
+    """All are of one kind and size; their think time is a mean."""
+    return replace(runs[0].loop, think_ns=float(np.mean([run.loop.think_ns for run in runs])))
 
 
 def _answer(

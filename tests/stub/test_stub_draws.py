@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from latprof.config import ServiceTime
-from latprof.stub.models.draws import Key, hits, service_ns, uniform
+from latprof.stub.models.draws import Key, hits, sampler, service_ns, uniform
 
 MEAN_NS = 6_000_000
 
@@ -75,3 +75,20 @@ def test_draws_stay_what_they_were() -> None:
 
 
 PINNED = {"exponential": 4_425_525, "lognormal": 5_455_101, "gamma": 5_762_509}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"dist": "constant", "mean": "3ms"},
+        {"dist": "exponential", "mean": "3ms"},
+        {"dist": "lognormal", "mean": "3ms", "cv": 0.8},
+        {"dist": "gamma", "mean": "3ms", "cv": 2},
+        {"dist": "empirical", "values": ["1ms", "7ms"]},
+    ],
+)
+def test_a_sampler_draws_what_is_drawn_one_by_one(said: dict[str, Any]) -> None:
+    read = ServiceTime.model_validate(said)
+    drawn = sampler(read, "router")
+    keys = [Key(3, session, turn) for session in (0, 1, 77, -5) for turn in range(20)]
+    assert [drawn(key) for key in keys] == [service_ns(read, key, "router") for key in keys]
