@@ -52,10 +52,26 @@ Say = Callable[[object], None]
 """Tells the parent."""
 
 
+class _WithoutPandas:
+    """pyarrow looks for pandas at its first array: where there is one, that is 60 MB and half a second in the middle of a load."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        """Not to be found.
+
+        Raises:
+            ModuleNotFoundError: pandas is asked for.
+        """
+        del path, target
+        if name == "pandas":
+            raise ModuleNotFoundError("a worker goes without pandas", name=name)
+
+
 def main() -> None:
     """Work until the input ends or says so."""
     # Ctrl-C reaches every process of a terminal; when to stop is the parent's to say, so that the last answers still come in.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.meta_path.insert(0, _WithoutPandas())
     orders, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints shall not be taken for an answer
     with _runner() as runner:

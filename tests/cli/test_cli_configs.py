@@ -40,9 +40,9 @@ def run(folder: Path, *arguments: str | Path) -> Ended:
 def test_every_configuration_has_its_test() -> None:
     """staging.yaml wants an endpoint: it is run against the stack in a box that ``latprof stub up`` keeps, in test_cli_run_folder.py.
 
-    capacity.yaml is played in virtual time, in test_cli_sweep.py.
+    capacity.yaml is played in virtual time, in test_cli_sweep.py; the budgets are held against runs in test_ci_examples.py.
     """
-    run_here = {"quickstart.yaml", "azure-code.yaml", "phases.yaml", "staging.yaml", "capacity.yaml"}
+    run_here = {"quickstart.yaml", "azure-code.yaml", "phases.yaml", "staging.yaml", "capacity.yaml", "spark.yaml", "budgets"}
     assert {path.name for path in CONFIGS.iterdir()} == run_here
 
 
@@ -76,6 +76,18 @@ def test_phases_run_and_name_their_rows(tmp_path: Path) -> None:
     assert set(requests.phase[~requests.measured]) == {"warmup"}
     begun = {name: int(requests.intended_ns[requests.phase == name].min()) for name in ("ramp", "plateau", "waves", "places")}
     assert list(begun) == sorted(begun, key=lambda name: begun[name])
+
+
+def test_the_fast_decode_case_runs_as_tasks(tmp_path: Path) -> None:
+    short = ("workload.prompt_tokens=600", "workload.calls=3", "workload.tool_time=10ms", "workload.output_tokens=25", "spans.grace=3s")
+    ended = run(tmp_path, CONFIGS / "spark.yaml", "-q", *(word for key in (*short, "stub.speedup.decode=61.5") for word in ("--set", key)))
+    assert (ended.summary["counts"]["ok"], ended.summary["counts"]["failed"]) == (6, 0), ended.said
+    assert ended.summary["n_task"] == 2
+    rows = {row["layer"]: row["mean_ms"] for row in ended.summary["layers"]["task"]}
+    assert math.fsum(rows.values()) == pytest.approx(ended.summary["mean_task_ms"], rel=1e-9)
+    assert rows["tool"] >= 20  # two tools of 10 ms on each path
+    # One chunk for the first token, then one for every eight.
+    assert ended.summary["tokens_per_chunk"] == pytest.approx(25 / 4)
 
 
 def test_the_quickstart_written_out_is_what_runs_without_a_configuration() -> None:
