@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from harness.arms import Arm
 from latprof.analysis.metrics import ttft_ns
 from latprof.analysis.quantiles import FloatArray
-from latprof.observations.columns import IntArray
+from latprof.analysis.slopes import Slope, slope_between
+from latprof.observations.columns import BoolArray, IntArray
 from latprof.observations.injected import Injected, load_injected, rows_of
 from latprof.queues.holding import waits_ns
 
@@ -25,7 +26,20 @@ class Rows:
     drawn: FloatArray
     became: FloatArray
     block: IntArray
-    settled: IntArray
+    settled: BoolArray
+
+    def among(self, sessions: Collection[int], rows: BoolArray) -> Rows:
+        """Those of ``rows`` whose session is one of ``sessions``."""
+        kept = rows & np.isin(self.session, list(sessions))
+        return Rows(self.session[kept], self.ttft[kept], self.drawn[kept], self.became[kept], self.block[kept], self.settled[kept])
+
+    def of(self, by_session: Mapping[int, float]) -> FloatArray:
+        """A figure per session, row by row."""
+        return np.array([by_session[session] for session in self.session.tolist()], np.float64)
+
+    def slope(self, values: FloatArray) -> Slope | None:
+        """The slope of ``values`` by blocks."""
+        return slope_between(values, self.became, self.block, self.drawn)
 
 
 def injected_of(arm: Arm) -> Injected:
@@ -53,7 +67,7 @@ def rows(arm: Arm) -> Rows:
         injected.delay_ns[at].astype(np.float64),
         (injected.forwarded_ns - received)[at].astype(np.float64),
         block,
-        np.flatnonzero((received_ns - begun_ns) % block_ns >= block_ns // 4),
+        (received_ns - begun_ns) % block_ns >= block_ns // 4,
     )
 
 
@@ -87,23 +101,32 @@ def _is_gateways(resource: Mapping[str, Any]) -> bool:
     return str(resource.get("service.name", "")).endswith("-gateway")
 
 
-def replayed(calm: Mapping[int, AtGateway], delayed: Rows, places: int) -> tuple[FloatArray, float]:
-    """The TTFT of every delayed request as the run without delays predicts it, and how much of the places is used; NaN where that has none."""
+def replayed(calm: Mapping[int, AtGateway], delayed: Rows, places: int) -> tuple[dict[int, float], float]:
+    """By session, what a replay of the places says the delays cost: each its own, and what it waits longer; and how much of the places is used.
+
+    Arrivals and the rest of each request's way are those of ``calm``, a run (or the record of one) without delays.
+    """
     delay_ns = dict(zip(delayed.session.tolist(), delayed.became.tolist(), strict=True))
     order = sorted(calm, key=lambda session: calm[session].arrived_ns)
     arrived_ns = [calm[session].arrived_ns for session in order]
     held_ns = [calm[session].held_ns + round(delay_ns.get(session, 0.0)) for session in order]
-    waited = dict(zip(order, waits_ns(arrived_ns, held_ns, places), strict=True))
+    waited = zip(order, waits_ns(arrived_ns, held_ns, places), strict=True)
     used = sum(held_ns) / (places * (arrived_ns[-1] - arrived_ns[0])) if len(order) > 1 else np.nan
-    told_ns = [_predicted(calm.get(session), waited.get(session), delay_ns[session]) for session in delayed.session.tolist()]
-    return np.array(told_ns, np.float64), used
+    return {session: wait_ns - calm[session].waited_ns + delay_ns.get(session, 0.0) for session, wait_ns in waited}, used
 
 
-def _predicted(calm: AtGateway | None, waited_ns: int | None, delay_ns: float) -> float:
-    return np.nan if calm is None or waited_ns is None else calm.ttft_ns - calm.waited_ns + waited_ns + delay_ns
+def without_delays(itself: Mapping[int, AtGateway], delayed: Rows, places: int) -> dict[int, AtGateway]:
+    """The record of a delayed run with every delay taken out of the rest of its way, and with the waits that then are left."""
+    delay_ns = dict(zip(delayed.session.tolist(), delayed.became.tolist(), strict=True))
+    order = sorted(itself, key=lambda session: itself[session].arrived_ns)
+    held_ns = [itself[session].held_ns - round(delay_ns.get(session, 0.0)) for session in order]
+    waited = waits_ns([itself[session].arrived_ns for session in order], held_ns, places)
+    return {
+        session: replace(itself[session], waited_ns=wait_ns, held_ns=length_ns)
+        for session, wait_ns, length_ns in zip(order, waited, held_ns, strict=True)
+    }
 
 
-def predicted_naively(calm: Mapping[int, AtGateway], delayed: Rows) -> FloatArray:
-    """The same where every wait stays what it was: the delay added, nothing else."""
-    pairs = zip(delayed.session.tolist(), delayed.became.tolist(), strict=True)
-    return np.array([calm[session].ttft_ns + delay_ns if session in calm else np.nan for session, delay_ns in pairs], np.float64)
+def twins(calm: Mapping[int, AtGateway], delayed: Rows) -> FloatArray:
+    """The TTFT each of ``delayed`` had in the run without delays: the same session, so the same start, prompt and draws."""
+    return np.array([calm[session].ttft_ns for session in delayed.session.tolist()], np.float64)

@@ -25,10 +25,10 @@ import numpy as np
 
 from harness import verdict
 from harness.arms import Arm, quiet_arm
-from harness.held_places import at_gateway, injected_of, predicted_naively, replayed, rows
+from harness.held_places import at_gateway, injected_of, replayed, rows, twins, without_delays
 from harness.verdict import Figure
 from latprof.analysis.injection import Injection
-from latprof.analysis.slopes import Slope, slope_between, slope_within, slopes_within
+from latprof.analysis.slopes import Slope, slope_within, slopes_within
 from latprof.analysis.task import task_layers
 from latprof.observations.graph import load_steps
 from latprof.observations.injected import rows_of
@@ -196,29 +196,38 @@ def held(seconds: float) -> tuple[str, str, list[Figure], list[Figure]]:
         quiet_arm("held, no delays", config(rate_per_s, 4 * seconds, HELD, calmly)) as base,
         quiet_arm("held", config(rate_per_s, 4 * seconds, HELD, inject)) as arm,
     ):
-        calm, delayed = at_gateway(base), rows(arm)
-        predicted, used = replayed(calm, delayed, PLACES)
-        steady = delayed.settled
-        known = np.isfinite(predicted[steady])
-        of = (delayed.became[steady][known], delayed.block[steady][known], delayed.drawn[steady][known])
-        measured, replay = slope_between(delayed.ttft[steady][known], *of), slope_between(predicted[steady][known], *of)
-        naive = predicted_naively(calm, delayed)[steady][known]
-        ratio = measured.value / replay.value if measured is not None and replay is not None else np.nan
-        figures = [
-            Figure("use of the places", used, 0.6, 0.8, ""),
-            told("TTFT per block", measured),
-            Figure("  lower end of its interval", np.nan if measured is None else measured.low, low=1.0, unit=""),
-            told("the replay's (shown)", replay),
-            Figure("measured over the replay's", ratio, 1 - REPLAY_SHARE, 1 + REPLAY_SHARE, ""),
-        ]
-        wrong = slope_between(naive, *of)
-        off = measured.value / wrong.value if measured is not None and wrong is not None else np.nan
-        return (
-            "behind a place that is held",
-            f"{PLACES} places, {rate_per_s:.3g}/s, {_delays(NARROW)} before the router, blocks of 4 s",
-            figures,
-            [Figure("measured over what a replay without the wait for a place says", off, 1 - REPLAY_SHARE, 1 + REPLAY_SHARE, "")],
-        )
+        figures, wrong = _held(base, arm)
+    return (
+        "behind a place that is held",
+        f"{PLACES} places, {rate_per_s:.3g}/s, {_delays(NARROW)} before the router, blocks of 4 s",
+        figures,
+        wrong,
+    )
+
+
+def _held(base: Arm, arm: Arm) -> tuple[list[Figure], list[Figure]]:
+    """Slopes of what each request lost against its own twin in the run without delays: what both met alike is no noise then."""
+    calm, itself, delayed = at_gateway(base), at_gateway(arm), rows(arm)
+    steady = delayed.among(calm.keys() & itself.keys(), delayed.settled)
+    lost_ns = steady.ttft - twins(calm, steady)
+    replay_ns, used = replayed(calm, delayed, PLACES)
+    own_ns, _ = replayed(without_delays(itself, delayed, PLACES), delayed, PLACES)
+    measured, predicted, of_itself = (steady.slope(column) for column in (lost_ns, steady.of(replay_ns), steady.of(own_ns)))
+    within = (1 - REPLAY_SHARE, 1 + REPLAY_SHARE)
+    figures = [
+        Figure("use of the places", used, 0.6, 0.8, ""),
+        told("TTFT per block, against the same requests without delays", measured),
+        Figure("  lower end of its interval", np.nan if measured is None else measured.low, low=1.0, unit=""),
+        told("what the replay of the run without delays says (shown)", predicted),
+        Figure("measured over that", _ratio(measured, predicted), *within, ""),
+        Figure("measured over the replay of the run itself (shown)", _ratio(measured, of_itself), unit=""),
+    ]
+    naive = steady.slope(steady.became)
+    return figures, [Figure("measured over the delay alone, every wait left as it was", _ratio(measured, naive), *within, "")]
+
+
+def _ratio(one: Slope | None, other: Slope | None) -> float:
+    return np.nan if one is None or other is None else one.value / other.value
 
 
 # --- all --------------------------------------------------------------------------------------------------------------------------------

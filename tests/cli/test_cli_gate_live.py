@@ -69,6 +69,7 @@ def test_replications_have_seeds_and_folders_of_their_own(tmp_path: Path) -> Non
     assert again.returncode == done.returncode
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the stack needs a core that the busy loops leave alone")
 def test_a_starved_generator_is_not_valid_whatever_the_figures(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("budgets: [ttft p50 < 100s, errors < 99%]")

@@ -188,6 +188,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> 
     return int(ended.value.code or 0)
 
 
+@pytest.mark.slow
 @pytest.mark.live
 @pytest.mark.timeout(300)
 def test_a_live_sweep_of_two_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +204,7 @@ def test_a_live_sweep_of_two_points(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert decode > 150
 
 
+@pytest.mark.slow
 @pytest.mark.live
 @pytest.mark.timeout(300)
 def test_a_run_sweeps_rates_and_keeps_its_flags(

@@ -29,6 +29,7 @@ def test_intervals_hold_the_truth_and_those_of_independent_requests_do_not() -> 
     assert max(figure.value for figure in control) < 0.80, control
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_equals_are_left_alone_and_effects_are_found() -> None:
     asked, control = calibration.gates(8, n=600)

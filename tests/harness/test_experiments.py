@@ -25,6 +25,7 @@ def test_attribution_agrees_with_the_stages_own_truth() -> None:
         assert missed(truth.figures(wrong, known)[:-3])
 
 
+@pytest.mark.slow
 def test_a_plant_moves_its_own_layer_and_no_other() -> None:
     # Medians only, and a quarter of the plant as tolerance: 150 requests on a busy machine say nothing about a p99.
     with (
@@ -37,6 +38,7 @@ def test_a_plant_moves_its_own_layer_and_no_other() -> None:
         assert moved.unattributed_share() < 0.05
 
 
+@pytest.mark.slow
 def test_a_stall_shows_at_p99_and_not_at_p50() -> None:
     stall = {"stage": "gateway", "kind": "stall", "layer": "gateway.safety", "share": 0.02, "for": "150ms"}
     with (
@@ -49,12 +51,14 @@ def test_a_stall_shows_at_p99_and_not_at_p50() -> None:
         assert rise[0.99] > 60
 
 
+@pytest.mark.slow
 def test_a_freeze_is_seen_from_the_intended_start_as_computed() -> None:
     measured, control = omission.run_frozen(700)
     assert missed(measured) == []
     assert missed(control)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not replay.TRACE.exists(), reason=f"the trace is not part of the repository; expected at {replay.TRACE}")
 def test_a_real_trace_is_replayed_to_the_token() -> None:

@@ -63,6 +63,7 @@ def test_every_wait_follows_lindley_and_no_server_idles_before_a_queue(jobs: lis
             assert before == servers
 
 
+@pytest.mark.slow
 def test_the_mean_wait_of_mm2_is_erlangs() -> None:
     n, rng = 200_000, np.random.default_rng(1)
     starts = np.cumsum(rng.exponential(1e6 / 1.4, n)).astype(np.int64)
