@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
 from latprof.analysis.replications import DECOMPOSED, GOODPUT, METRICS, SHARES, Selector
 from latprof.budget_words import (
     Level,
@@ -34,6 +32,7 @@ from latprof.budget_words import (
 )
 from latprof.errors import ConfigError
 from latprof.layers.vocabulary import belongs_to
+from latprof.yaml_text import read_yaml
 
 Aggregate = Literal["pooled", "median", "optimistic", "pessimistic"]
 """What stands for several replications. ``optimistic`` and ``pessimistic`` are pooled, and fail (pass) only if each replication by itself does."""
@@ -119,15 +118,13 @@ def load_budget(path: Path) -> Budget:
         ConfigError: it cannot be read, or says something that cannot be meant; the text names the place in it.
     """
     try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"--budget {path}: cannot be read ({error}); name a YAML file, or let latprof budget init RUN write a first one"
         ) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     try:
-        return replace(read_budget(written), path=path)
+        return replace(read_budget(read_yaml(text)), path=path)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 

@@ -606,16 +606,16 @@ _NULL = object()
 
 def _assignments(texts: Iterable[str] | None) -> Iterator[Said]:
     """What ``--set KEY=VALUE`` says; the value is read as YAML."""
-    import yaml
+    from latprof.yaml_text import read_yaml
 
     for text in texts or ():
         path, equals, value = text.partition("=")
         if not equals or not all(path.split(".")):
             raise UsageError(f"--set wants KEY=VALUE such as stub.gateway.auth=5ms, got {path!r}{' and no value' if not equals else ''}")
         try:
-            read = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {path}: wants a YAML value such as 5ms or {{mean: 5ms}}; {' '.join(str(error).split())}") from None
+            read = read_yaml(value)
+        except ConfigError as error:
+            raise UsageError(f"--set {path}: wants a YAML value such as 5ms or {{mean: 5ms}}; {value!r} {error}") from None
         yield Said(path, "--set", _NULL if read is None else read)
 
 

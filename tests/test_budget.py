@@ -166,3 +166,21 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "wrong.yaml").write_text("budgets: [ttft p95 < 600]")
     with pytest.raises(ConfigError, match=r"wrong\.yaml: budgets\[0\] must carry a unit"):
         load_budget(tmp_path / "wrong.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("budgets: [ttft p50 < 1ms]\nbudgets: [errors < 1%]\n", "budgets stands twice in one mapping, in lines 1 and 2"),
+        ('thresholds:\n  ttft: "p(50)<1ms"\n  ttft: "p(95)<9s"\n', "ttft stands twice in one mapping, in lines 2 and 3"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_for_one_of_them_would_be_dropped(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "twice.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=rf"twice\.yaml: {said}"):
+        load_budget(tmp_path / "twice.yaml")
+
+
+def test_what_a_merge_key_brings_may_be_said_again(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text("budgets:\n  - &a {metric: ttft, at: p95, max: 5ms}\n  - {<<: *a, max: 9ms}\n  - {<<: *a, at: p50}\n")
+    assert [one.name for one in load_budget(tmp_path / "b.yaml").every_limit] == ["ttft p95 < 5ms", "ttft p95 < 9ms", "ttft p50 < 5ms"]

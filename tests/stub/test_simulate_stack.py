@@ -152,7 +152,7 @@ def virtual(number: int, offset_ns: int | None, steps: tuple[Turn | Tool, ...]) 
     return VirtualSession(number, offset_ns, told_steps)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(graphs(), min_size=1, max_size=4))
 def test_turns_are_due_when_the_live_client_would_send_them(sessions: list[tuple[Turn | Tool, ...]]) -> None:
     offsets_ns = [10 * MS * i for i in range(len(sessions))]
