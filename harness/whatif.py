@@ -154,6 +154,7 @@ def experiment(loop: Loop, seconds: float) -> bool:
         off = [
             Figure(f"replayed without change, {NAMES[one.metric]} p{100 * one.p:g}", 100 * one.off, -10.0, 10.0, "%")
             for one in answers[SPEEDS[0]].reproduced
+            if one.metric != "task"
         ]
         figures = [figure for speed in SPEEDS for figure in predicted(answers[speed], was[speed], speed)]
         passed = verdict.show(f"{loop} loop: predicted from k=1, run live", head, [*off, *figures])

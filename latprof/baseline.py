@@ -20,7 +20,8 @@ from typing import Any
 from latprof.analysis.arms import PERCENTILES, Arm, Key, arm_of
 from latprof.analysis.conditions import Conditions, differences, fingerprint
 from latprof.analysis.estimates import Estimate, from_figures, without_interval
-from latprof.analysis.replications import SHARES, Selector, counts_to, untold_by
+from latprof.analysis.replications import SHARES, Selector, untold_by
+from latprof.analysis.told import counts_to
 from latprof.errors import ConfigError, UsageError
 from latprof.units import NS_PER_MS, ms
 
@@ -54,11 +55,13 @@ def save(arm: Arm, path: Path, *, ceiling_share: float | None = None) -> Baselin
     """Write ``arm`` to ``path``. The ceilings of a file that is there already stay, unless ``ceiling_share`` asks for new ones.
 
     Raises:
-        UsageError: the file cannot be written, or a figure lies above the ceiling that is to stay.
+        UsageError: the file cannot be written, a figure lies above the ceiling that is to stay, or the ceilings are of another load.
         ConfigError: what is there is not a baseline of this schema.
     """
     before = load(path) if path.exists() and ceiling_share is None else None
-    kept = before.ceilings_ns if before is not None and not differences(before.arm.conditions, arm.conditions).asked else {}
+    if before is not None:
+        _check_same_load(before, arm)
+    kept = before.ceilings_ns if before is not None else {}
     for key, ceiling_ns in kept.items():
         value = arm.figure(key).value
         if value > ceiling_ns:
@@ -73,6 +76,15 @@ def save(arm: Arm, path: Path, *, ceiling_share: float | None = None) -> Baselin
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror}); name a file in a folder that can be") from None
     return Baseline(path, arm, ceilings)
+
+
+def _check_same_load(before: Baseline, arm: Arm) -> None:
+    asked = differences(before.arm.conditions, arm.conditions).asked
+    if asked:
+        raise UsageError(
+            f"{before.path}: is the baseline of another load ({'; '.join(asked[:3])}), and its ceilings say nothing about this one; name another"
+            " file, or set new ceilings with --ceiling 20%"
+        )
 
 
 def _ceiling_keys(arm: Arm) -> list[Key]:

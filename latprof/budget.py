@@ -72,6 +72,7 @@ class LatencyBudget:
     total_ns: int
     layers_ns: Mapping[str, int]
     level: Level = "error"
+    aggregate: Aggregate = "pooled"
 
     @property
     def unpromised_ns(self) -> int:
@@ -82,7 +83,7 @@ class LatencyBudget:
         """The bounds that it implies: one for the total, one for each layer."""
         total = _limit(Selector(self.metric), self.p, self.total_ns, self.level)
         each = [_limit(Selector(self.metric, layer), self.p, ns, self.level) for layer, ns in self.layers_ns.items()]
-        return (total, *each)
+        return tuple(replace(limit, aggregate=self.aggregate) for limit in (total, *each))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +100,11 @@ class Budget:
     def every_limit(self) -> tuple[Limit, ...]:
         """Those said one by one and those of the latency budget, without repetition and without those that are off."""
         both = (*self.limits, *(self.latency.limits() if self.latency is not None else ()))
-        once: dict[str, Limit] = {}
+        once: dict[tuple[object, ...], Limit] = {}
         for limit in both:
-            if limit.level != "off":
-                once.setdefault(limit.name, limit)
+            meant = (limit.selector, limit.p, limit.bound, limit.is_upper, limit.aggregate)  # names are rounded
+            if limit.level == "error" or (limit.level == "warn" and meant not in once):
+                once[meant] = limit  # said as a warning and as an error, it is an error
         return tuple(once.values())
 
     @property
@@ -139,7 +141,7 @@ def read_budget(written: Any) -> Budget:
     aggregate = one_of("aggregate", top.get("aggregate", "pooled"), get_args(Aggregate))
     rules = [_rule(f"budgets[{index}]", rule, aggregate) for index, rule in enumerate(_listed("budgets", top.get("budgets")))]
     rules += _thresholds(top.get("thresholds"), aggregate)
-    latency = _latency("latency_budget", top["latency_budget"]) if top.get("latency_budget") is not None else None
+    latency = _latency("latency_budget", top["latency_budget"], aggregate) if top.get("latency_budget") is not None else None
     budget = Budget(
         limits=tuple(rule for rule in rules if isinstance(rule, Limit)),
         regressions=tuple(rule for rule in rules if isinstance(rule, Regression) and rule.level != "off"),
@@ -230,7 +232,7 @@ def _thresholds(written: Any, aggregate: Aggregate) -> list[Limit | Regression]:
     return rules
 
 
-def _latency(where: str, written: Any) -> LatencyBudget:
+def _latency(where: str, written: Any, aggregate: Aggregate) -> LatencyBudget:
     said = keys(where, written, ("metric", "at", "total", "layers", "level"))
     metric = checked_metric(f"{where}.metric", said.get("metric", "ttft"))
     if metric not in DECOMPOSED:
@@ -250,6 +252,7 @@ def _latency(where: str, written: Any) -> LatencyBudget:
         total_ns,
         layers_ns,
         one_of(f"{where}.level", said.get("level", "error"), get_args(Level)),
+        aggregate,
     )
     if budget.unpromised_ns < 0:
         promised = amount(sum(layers_ns.values()), is_share=False)

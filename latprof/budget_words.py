@@ -70,6 +70,10 @@ def statistic(where: str, written: Any) -> float | None:
     percent = float(match["percent"])
     if not 0 < percent < 100:
         raise ConfigError(f"{where}: no sample has a p{match['percent']}: a percentile lies between 0 and 100, without them; such as p99")
+    if percent < 1:
+        raise ConfigError(
+            f"{where}: p{match['percent']} is nearly the least of all; for a quantile of {percent:g} write p{100 * percent:g}"
+        )
     return percent / 100
 
 
@@ -104,6 +108,8 @@ def share(where: str, written: Any) -> float:
         raise ConfigError(wanted) from None
     if isinstance(written, bool) or not math.isfinite(value) or not 0 <= value <= 1:
         raise ConfigError(wanted)
+    if value == 1 and not text.endswith("%"):
+        raise ConfigError(f"{where} must say which 1 is meant: write 1% or 100%, got {written!r}")
     return value
 
 

@@ -205,7 +205,8 @@ def run(
         if budget is not None and not dry_run:
             from latprof.commands_gate import Asked, run_and_gate
 
-            asked = Asked(budget, baseline, taken_for(inconclusive), json_file, junit, ci, replications or 1, early_stop)
+            runs = 1 if replications is None else replications
+            asked = Asked(budget, baseline, taken_for(inconclusive), json_file, junit, ci, runs, early_stop)
             raise typer.Exit(run_and_gate(settings, asked, quiet=quiet))
         for flag, value in (("--baseline", baseline), ("--replications", replications), ("--junit", junit), ("--ci", ci)):
             if value is not None and budget is None:

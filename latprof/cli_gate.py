@@ -56,12 +56,12 @@ def gate_command(
 
     if budget is None:
         raise UsageError("latprof gate needs --budget FILE; latprof budget init RUN writes a first one")
-    asked = Asked(budget, baseline, taken_for(inconclusive), json_file, junit, ci, replications or 5, early_stop)
+    asked = Asked(budget, baseline, taken_for(inconclusive), json_file, junit, ci, 5 if replications is None else replications, early_stop)
     if simulate is None:
         if not runs:
             raise UsageError("latprof gate needs a run folder, or --simulate CONFIG.yaml, got neither")
         for flag, value in (("--replications", replications), ("--early-stop", early_stop), ("--out", out), ("--set", set_)):
-            if value:
+            if value is not None and value is not False:
                 raise UsageError(f"{flag} belongs to --simulate; runs that are there already are taken as they are")
         raise typer.Exit(gate_and_print(runs, asked))
     if runs:

@@ -150,11 +150,18 @@ def _kept(path: Path) -> Mapping[str, Any]:
         told = json.loads(path.read_text(encoding="utf-8"))
         kept = told.get("latency_budget", told)
         rows = {**kept["layers"], "total": kept["total"]}
-        return {"of": f"{kept['metric']} at {kept['at']}", "rows": {str(layer): dict(row) for layer, row in rows.items()}}
+        return {"of": f"{kept['metric']} at {kept['at']}", "rows": {str(layer): _row(row) for layer, row in rows.items()}}
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); {wanted}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"{wanted}; this is none, or one without a latency budget") from None
+
+
+def _row(told: Mapping[str, Any]) -> dict[str, float | None]:
+    row = {key: told.get(key) for key in ("promised_ms", "spent_ms", "left_ms")}
+    if any(isinstance(value, bool) or not isinstance(value, int | float | None) for value in row.values()):
+        raise TypeError
+    return row
 
 
 def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

@@ -162,6 +162,7 @@ def _teller(pairs: int, *, quiet: bool) -> Callable[[Block], None]:
 def save_baseline(runs: Sequence[Path], to: Path, ceiling: str | None) -> Exit:
     """``latprof baseline save``."""
     from latprof.analysis.replications import FEW
+    from latprof.analysis.trust import about_layers
     from latprof.baseline import arm_of_runs, runs_at, save
     from latprof.budget_words import share
 
@@ -175,6 +176,9 @@ def save_baseline(runs: Sequence[Path], to: Path, ceiling: str | None) -> Exit:
     sys.stdout.write(
         f"{to}: the baseline of {len(arm.seeds)} run{'' if len(arm.seeds) == 1 else 's'}, seeds {', '.join(map(str, arm.seeds))}{few}\n"
     )
+    doubt = about_layers(arm.doubts)
+    if doubt is not None and arm.layers:
+        sys.stdout.write(f"no layer can be held against it: {doubt.text}; {doubt.remedy}\n")
     sys.stdout.write(f"ceilings: {', '.join(f'{key} {value / 1e6:.2f} ms' for key, value in baseline.ceilings_ns.items()) or 'none'}\n")
     return Exit.DONE
 

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,7 +138,28 @@ def _read(asked: Asked) -> tuple[Budget, Baseline | None]:
         )
     if asked.replications < 1:
         raise UsageError(f"--replications must be at least 1, got {asked.replications}")
+    places = (("--json", asked.json_file), ("--junit", asked.junit_file), ("--ci", asked.ci and asked.ci / "gate.json"))
+    for flag, path in places:
+        if path is not None and str(path) != "-":
+            _try(path, flag)
     return budget, baseline
+
+
+def _try(path: Path, flag: str) -> None:
+    """Whether ``path`` can be written, folders and all; what is made for that goes again."""
+    from latprof.commands import check_writable
+
+    made: list[Path] = []
+    try:
+        made = [folder for folder in path.parents if not folder.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(path, flag)
+    except OSError as error:
+        raise UsageError(f"{flag} {path}: cannot be written ({error.strerror}); name a place that can be") from None
+    finally:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _say(text: str) -> None:
@@ -157,14 +178,14 @@ def _tell(gated: Gated, asked: Asked) -> Exit:
             sys.stdout.buffer.write(_as_json(gated))
             sys.stdout.flush()
         render(gated, sys.stderr if on_stdout else sys.stdout)
-    files = dict(_files(gated, asked.ci)) if asked.ci is not None else {}
-    if asked.json_file is not None and not on_stdout:
-        files[asked.json_file] = _as_json(gated)
-    if asked.junit_file is not None:
-        files[asked.junit_file] = junit(gated)
-    for path, content in files.items():
-        _write(path, content)
     _append_summary(gated)
+    problems = [problem for path, content in _files(gated, asked, on_stdout=on_stdout) if (problem := _write(path, content))]
+    if asked.ci is not None and (problem := _add_otava(gated, asked.ci / "otava.csv")):
+        problems.append(problem)
+    if problems and gated.exit_code == Exit.DONE:
+        raise UsageError("\n".join(problems))
+    for problem in problems:  # a file that is missing must not hide that the gate did not pass
+        _say(f"latprof: {problem}")
     return gated.exit_code
 
 
@@ -172,31 +193,38 @@ def _as_json(gated: Gated) -> bytes:
     return orjson.dumps(gate_json(gated), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def _files(gated: Gated, folder: Path) -> Mapping[Path, bytes]:
-    """What a CI reads, by path; the row for Otava is added to those that are there."""
-    otava = folder / "otava.csv"
+def _files(gated: Gated, asked: Asked, *, on_stdout: bool) -> Iterator[tuple[Path, bytes]]:
+    """What is written anew, by path."""
+    if asked.json_file is not None and not on_stdout:
+        yield asked.json_file, _as_json(gated)
+    if asked.junit_file is not None:
+        yield asked.junit_file, junit(gated)
+    if asked.ci is not None:
+        yield asked.ci / "gate.json", _as_json(gated)
+        yield asked.ci / "junit.xml", junit(gated)
+        yield asked.ci / "summary.md", markdown(gated).encode()
+        yield asked.ci / "benchmark.json", orjson.dumps(benchmark_json(gated), option=orjson.OPT_INDENT_2)
+
+
+def _add_otava(gated: Gated, path: Path) -> str:
+    """The row for Otava, below those that are there; what hindered it."""
     try:
-        before = otava.read_text(encoding="utf-8") if otava.exists() else ""
-        rows = otava_csv(gated, before)
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        return _write(path, otava_csv(gated, before).encode())
     except ConfigError as error:
-        raise ConfigError(f"{otava}: {error}") from None
+        return f"{path}: {error}"
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{otava}: cannot be read ({error}); remove it, or name another folder with --ci") from None
-    return {
-        folder / "gate.json": _as_json(gated),
-        folder / "junit.xml": junit(gated),
-        folder / "summary.md": markdown(gated).encode(),
-        folder / "benchmark.json": orjson.dumps(benchmark_json(gated), option=orjson.OPT_INDENT_2),
-        otava: rows.encode(),
-    }
+        return f"{path}: cannot be read ({error}); remove it, or name another folder with --ci"
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes) -> str:
+    """What hindered it; empty where nothing did."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror}); name a file in a folder that can be") from None
+        return f"{path}: cannot be written ({error.strerror}); name a file in a folder that can be"
+    return ""
 
 
 def _append_summary(gated: Gated) -> None:

@@ -15,7 +15,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from latprof.config_inject import Inject
@@ -23,6 +22,7 @@ from latprof.config_stub import STAGES, BalancingPolicy, Decode, Engine, Fault, 
 from latprof.config_values import DurationNs, PositiveInt, Section, ServiceTime, Share, TokenCount, law
 from latprof.errors import ConfigError
 from latprof.units import NS_PER_S
+from latprof.yaml_text import read_yaml
 
 __all__ = [
     "BUNDLED_TOKENIZER",

@@ -5,28 +5,22 @@ run folders -> replications -> one claim per rule -> verdicts (Holm) -> pass, fa
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from latprof.analysis.arms import Arm, Key, arm_of
-from latprof.analysis.assertions import Claim, judge
-from latprof.analysis.compare import Moved, Tolerance, are_pairs, change, compare_layers, layer_keys, moved
+from latprof.analysis.assertions import Claim, Weight, judge
+from latprof.analysis.compare import Change, Moved, Tolerance, are_pairs, change, compare_layers, layer_keys, moved
 from latprof.analysis.differences import ALPHA
-from latprof.analysis.doubts import Doubt
-from latprof.analysis.estimates import without_interval
+from latprof.analysis.estimates import Estimate, without_interval
 from latprof.analysis.replications import SHARES, Replication, Selector, estimate
 from latprof.analysis.spending import Spending, spend
+from latprof.analysis.trust import doubts_of
 from latprof.baseline import Baseline, mismatches
 from latprof.budget import Budget, Limit, Regression
 from latprof.budget_words import amount
 from latprof.errors import UsageError
 from latprof.report.gate_values import Gated, GatedRun, Inconclusive
-
-# A generator that waits for its core measures that wait: a report can say so beside the figures, a verdict cannot.
-_FATAL = ("starved", "generator_cpu")
-# Layers that do not add up, or of too few requests, cannot keep a promise or break it.
-_FATAL_FOR_LAYERS = ("residual", "span_coverage", "unknown_spans", "spans_lost")
 
 
 def gate(
@@ -43,7 +37,6 @@ def gate(
     Raises:
         UsageError: there are none, they do not repeat one experiment, one is there twice, or a regression has nothing to be held against.
     """
-    _check_once(replications)
     here = arm_of(title, replications)
     if budget.regressions and baseline is None:
         raise UsageError(
@@ -60,7 +53,7 @@ def gate(
     return Gated(
         title=title,
         verdicts=judge(claims, alpha),
-        doubts=_doubts(replications, names_layers=budget.names_layers),
+        doubts=doubts_of(replications, names_layers=budget.names_layers),
         runs=tuple(_run(one) for one in replications),
         spending=_spending(replications, budget),
         moved=handed_on,
@@ -68,15 +61,6 @@ def gate(
         inconclusive=inconclusive,
         alpha=alpha,
     )
-
-
-def _check_once(replications: Sequence[Replication]) -> None:
-    if not replications:
-        raise UsageError("a gate needs at least one run, got none; name a run folder")
-    counts = Counter(str(one.meta.get("run_id") or one.folder) for one in replications)
-    twice = [str(one.folder) for one in replications if counts[str(one.meta.get("run_id") or one.folder)] > 1]
-    if twice:
-        raise UsageError(f"{' and '.join(dict.fromkeys(twice))} hold the same run; a gate takes every run once")
 
 
 # --- limits -------------------------------------------------------------------------------------------------------------------------------
@@ -105,28 +89,56 @@ def _spending(replications: Sequence[Replication], budget: Budget) -> Spending |
 
 
 def _against(baseline: Baseline, here: Arm, budget: Budget, replications: Sequence[Replication]) -> Iterator[Claim]:
-    """The regressions, and beside each the fixed ceiling of its metric: a baseline that is saved anew every week cannot carry the gate upwards."""
+    """The regressions, and the fixed ceilings of the baseline: one that is saved anew every week cannot carry the gate upwards."""
+    apart = _apart(baseline.arm, here)
     for rule in budget.regressions:
-        yield from _regressions(baseline.arm, here, rule)
-    wanted = dict.fromkeys(Key(Selector(rule.selector.metric), rule.p) for rule in budget.regressions if rule.level == "error")
-    for key in wanted:
-        if key in baseline.ceilings_ns:
-            bound = baseline.ceilings_ns[key]
-            yield Claim(f"{key} < ceiling {amount(bound, is_share=False)}", estimate(replications, key.selector, key.p), bound)
+        yield from _regressions(baseline.arm, here, rule, apart)
+    levels: dict[Key, Weight] = {}
+    for rule in budget.regressions:
+        key = Key(Selector(rule.selector.metric), rule.p)
+        levels[key] = "warn" if rule.level == "warn" and levels.get(key, "warn") == "warn" else "error"
+    for key, bound in baseline.ceilings_ns.items():
+        found = estimate(replications, key.selector, key.p)
+        # A ceiling that no rule brings, of a percentile that these runs cannot tell, is shown as open and holds nobody up.
+        level = levels.get(key, "error" if found.has_interval else "warn")
+        yield Claim(f"{key} < ceiling {amount(bound, is_share=False)}", _unless(apart, found), bound, level=level)
 
 
-def _regressions(baseline: Arm, here: Arm, rule: Regression) -> Iterator[Claim]:
-    """One claim; for layer ``*`` one per layer that could break the rule."""
-    apart = _apart(baseline, here)
-    for key in _keys(baseline, here, rule):
-        found = change(baseline, here, key, Tolerance(rule.tolerance, rule.min_abs_ns))
-        told = found.estimate
-        if rule.selector.layer == "*" and found.a.value + found.b.value < rule.min_abs_ns:
-            continue  # too small to rise by so much; judged by the sum of both arms, which does not tell which of them is larger
-        if apart:
-            told = without_interval(told.value, told.replications, told.n, "; ".join(apart), told.n_eff)
-        name = rule.name.replace(str(rule.selector), str(key.selector), 1)
-        yield Claim(name, told, found.margin, level="warn" if rule.level == "warn" else "error", is_change=True)
+def _regressions(baseline: Arm, here: Arm, rule: Regression, apart: Sequence[str]) -> list[Claim]:
+    """One claim; for layer ``*`` one per layer that could break the rule. A rule that finds nothing to judge is not kept: it is open."""
+    changes = {key: change(baseline, here, key, Tolerance(rule.tolerance, rule.min_abs_ns)) for key in _keys(baseline, here, rule)}
+    judged = {key: found for key, found in changes.items() if rule.selector.layer != "*" or _could_rise(found, rule)}
+    level: Weight = "warn" if rule.level == "warn" else "error"
+    if not judged:
+        metric = rule.selector.metric
+        why = (
+            f"no layer of {metric} is as large as min_abs; lower it"
+            if changes
+            else f"neither the runs nor the baseline tell layers of {metric}"
+        )
+        nothing = without_interval(math.nan, len(here.seeds), 0, why)
+        return [Claim(rule.name, nothing, rule.min_abs_ns, level=level, is_change=True)]
+    return [
+        Claim(
+            rule.name.replace(str(rule.selector), str(key.selector), 1),
+            _unless(apart, found.estimate),
+            found.margin,
+            level=level,
+            is_change=True,
+        )
+        for key, found in judged.items()
+    ]
+
+
+def _could_rise(found: Change, rule: Regression) -> bool:
+    """Whether a layer is large enough; judged by the sum of both arms, which does not tell which of them is larger."""
+    both = found.a.value + found.b.value
+    return not (both == 0 or both < rule.min_abs_ns)  # a figure that is not a number is told, not hidden
+
+
+def _unless(apart: Sequence[str], told: Estimate) -> Estimate:
+    """``told``, without a verdict where the baseline is of something else."""
+    return without_interval(told.value, told.replications, told.n, "; ".join(apart), told.n_eff) if apart else told
 
 
 def _moved(baseline: Arm, here: Arm, budget: Budget) -> tuple[Moved, ...]:
@@ -148,45 +160,7 @@ def _apart(baseline: Arm, here: Arm) -> tuple[str, ...]:
     return tuple(f"the baseline differs: {what}" for what in mismatches(baseline, here))
 
 
-# --- validity -----------------------------------------------------------------------------------------------------------------------------
-
-
-def _doubts(replications: Sequence[Replication], *, names_layers: bool) -> tuple[Doubt, ...]:
-    """Every doubt once, as grave as it is anywhere, the gravest first; doubts about the generator are fatal, and with a rule about a layer those about layers."""
-    found: dict[str, list[Doubt]] = {}
-    for one in replications:
-        unsteady = one.steady.doubt()
-        for doubt in (*one.doubts, *([unsteady] if unsteady is not None else [])):
-            # Halves are asked about after the cut, by `Steady`; what the sample is too small for is told by every assertion.
-            if doubt.id not in {"drift", "small_sample"}:
-                is_fatal = doubt.id in _FATAL or (names_layers and doubt.id in _FATAL_FOR_LAYERS)
-                found.setdefault(doubt.id, []).append(replace(doubt, level="fatal") if is_fatal else doubt)
-    gravest = [_of_several(same, len(replications)) for same in found.values()]
-    return tuple(sorted([*gravest, *_same_seed(replications)], key=lambda doubt: _RANK[doubt.level]))
-
-
-def _of_several(same: Sequence[Doubt], runs: int) -> Doubt:
-    gravest = min(same, key=lambda doubt: _RANK[doubt.level])
-    return gravest if runs == 1 else replace(gravest, text=f"{gravest.text} (in {len(same)} of {runs} runs; this is one of them)")
-
-
-_RANK = {"fatal": 0, "warning": 1, "note": 2}
-
-
-def _same_seed(replications: Sequence[Replication]) -> list[Doubt]:
-    seeds = [one.seed for one in replications]
-    if len(set(seeds)) == len(seeds):
-        return []
-    is_simulated = all(one.meta.get("is_simulated") for one in replications)
-    text = "replications have the same seed: they repeat one schedule, and their spread tells of the machine alone"
-    return [
-        Doubt(
-            "same_seed",
-            "fatal" if is_simulated else "warning",
-            text,
-            "give each run a --seed of its own, as latprof run --replications does",
-        )
-    ]
+# --- runs ---------------------------------------------------------------------------------------------------------------------------------
 
 
 def _run(one: Replication) -> GatedRun:

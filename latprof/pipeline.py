@@ -450,6 +450,7 @@ def _first_meta(session: _Session) -> dict[str, Any]:
         "planned": {phase.name: phase.planned_requests for phase in session.plan.phases},
         "planned_rate_per_s": _planned_rate(measured),
         "stations": _stations(session.config),
+        "replicas": _replicas(session.config),
         **_presets(session.config),
         "phases": [],
     }
@@ -472,6 +473,15 @@ def _stations(config: Config) -> dict[str, int]:
     from latprof.stub.models.stages import servers_of
 
     return servers_of(config.stub) | config.stations
+
+
+def _replicas(config: Config) -> dict[str, int]:
+    """Layer -> replicas among which its servers are shared out; of a real stack nobody says."""
+    if not config.uses_stub:
+        return {}
+    from latprof.stub.models.stages import replicas_of_pools
+
+    return replicas_of_pools(config.stub)
 
 
 def _planned_rate(phase: Phase) -> float | None:

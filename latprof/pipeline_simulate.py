@@ -202,7 +202,7 @@ def _is_ended_by_time(phase: Phase) -> bool:
 def _first_meta(config: Config, plan: Plan) -> dict[str, Any]:
     from latprof.observations.folder import SCHEMA, host_facts, scrub
     from latprof.schedule.words import arrival_model
-    from latprof.stub.models.stages import servers_of
+    from latprof.stub.models.stages import replicas_of_pools, servers_of
     from latprof.stub.presets.used import presets_used
 
     facts = host_facts()
@@ -219,6 +219,7 @@ def _first_meta(config: Config, plan: Plan) -> dict[str, Any]:
         "host": {name: facts[name] for name in _FACTS},
         "arrival_model": arrival_model(plan.phases),
         "stations": servers_of(config.stub),
+        "replicas": replicas_of_pools(config.stub),
         **({"presets": used} if used else {}),
         "target": {"url": "", "model": config.target.model, "is_stub": True},
     }

@@ -97,6 +97,30 @@ def test_a_latency_budget_implies_its_limits() -> None:
     assert budget.latency.unpromised_ns == 250_000_000
 
 
+@pytest.mark.parametrize("order", [("warn", "error"), ("error", "warn")])
+def test_what_is_said_as_a_warning_and_as_an_error_is_an_error(order: tuple[str, str]) -> None:
+    first, second = order
+    budget = read(
+        f"budgets: [{{metric: ttft, at: p95, max: 100ms, level: {first}}}]\nlatency_budget: {{at: p95, total: 100ms, level: {second}}}"
+    )
+    assert [(limit.name, limit.level) for limit in budget.every_limit] == [("ttft p95 < 100ms", "error")]
+
+
+def test_bounds_that_only_read_the_same_are_two() -> None:
+    budget = read("budgets: [{metric: ttft, at: p95, max: 100000002ns, level: warn}, {metric: ttft, at: p95, max: 100000001ns}]")
+    assert [(limit.bound, limit.level) for limit in budget.every_limit] == [(100_000_002, "warn"), (100_000_001, "error")]
+
+
+def test_the_limits_of_a_latency_budget_are_aggregated_as_the_others() -> None:
+    budget = read("aggregate: median\nlatency_budget: {at: p95, total: 600ms, layers: {gateway: 50ms}}")
+    assert [limit.aggregate for limit in budget.every_limit] == ["median", "median"]
+
+
+@pytest.mark.parametrize(("written", "bound"), [("1%", 0.01), ("100%", 1.0), (0.5, 0.5), (0, 0.0), ("0.01", 0.01)])
+def test_shares(written: object, bound: float) -> None:
+    assert read_budget({"budgets": [{"metric": "errors", "max": written}]}).every_limit[0].bound == pytest.approx(bound)
+
+
 # --- what cannot be meant -----------------------------------------------------------------------------------------------------------------
 
 
@@ -119,6 +143,15 @@ def rule(**keys: Any) -> str:
         (rule(kind="regression", metric="ttft", at="p50", min_abs=10), "budgets[0].min_abs must carry a unit"),
         (rule(metric="goodput", min=95), "budgets[0].min must be a share such as 5% (or 0.05), got 95"),
         (rule(metric="goodput", at="p95", min="95%"), "goodput is a share and has no percentiles"),
+        ("budgets: [errors < 1]", "budgets[0] must say which 1 is meant: write 1% or 100%, got '1'"),
+        (rule(metric="errors", max=1), "budgets[0].max must say which 1 is meant: write 1% or 100%, got 1"),
+        (rule(metric="goodput", min=1.0), "write 1% or 100%, got 1.0"),
+        (rule(kind="regression", metric="ttft", at="p50", tolerance=1), "budgets[0].tolerance must say which 1 is meant"),
+        ("budgets: [ttft p0.95 < 600ms]", "p0.95 is nearly the least of all; for a quantile of 0.95 write p95"),
+        (
+            rule(metric="ttft", at="p(0.999)", max="5ms"),
+            "budgets[0].at: p0.999 is nearly the least of all; for a quantile of 0.999 write p99.9",
+        ),
         ("budgets: [errors p95 < 1%]", "errors is a share and has no p95; write 'errors < 1%'"),
         (rule(metric="ttft", at="p100", max="5ms"), "budgets[0].at: no sample has a p100"),
         (rule(metric="ttft", at="p0", max="5ms"), "no sample has a p0"),

@@ -107,6 +107,7 @@ def test_whatever_is_written_is_read_or_refused_as_a_configuration_error(said: d
         ("load:\n\t- 1", "is not YAML: while scanning"),
         ("- load", "must be a mapping with keys such as target, load, workload; got a list"),
         ("5", "must be a mapping with keys such as target, load, workload; got a int"),
+        ("load: {rate_per_s: 5}\nload: {rate_per_s: 50}", "load stands twice in one mapping, in lines 1 and 2"),
         ("load: !!python/object/apply:os.system [ls]", "is not YAML: could not determine a constructor"),
     ],
 )

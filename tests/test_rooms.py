@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "budget_words": {"units", "errors", "analysis", "layers"},
     "budget": {"errors", "analysis", "layers", "budget_words", "yaml_text"},
     "gate": SHARED | {"analysis", "baseline", "budget", "budget_words", "report"},
-    "commands_gate": SHARED | {"analysis", "report", "baseline", "budget", "gate", "pipeline", "pipeline_simulate"},
+    "commands_gate": SHARED | {"analysis", "report", "baseline", "budget", "commands", "gate", "pipeline", "pipeline_simulate"},
     "commands_budget": SHARED | {"analysis", "report", "baseline", "budget", "pipeline"},
     "commands": SHARED | set(PATH) | {"commands_sweep", "commands_export", "doctor", "pipeline", "stub", "sweep"},
     "commands_sweep": SHARED | set(PATH) | {"commands", "sweep"},

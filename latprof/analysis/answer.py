@@ -9,6 +9,7 @@ from typing import Literal
 from latprof.analysis.bottlenecks import Bottlenecks
 from latprof.analysis.changes import Change
 from latprof.analysis.doubts import Doubt
+from latprof.analysis.quantiles import rests_on_enough
 from latprof.analysis.record import Load
 from latprof.analysis.replays import Use
 
@@ -44,10 +45,10 @@ class Reproduced:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One percentile of one metric, ns. ``now`` is the record's where the load is the run's own, else the replay's without change.
+    """One percentile of one metric, ns. ``now`` is the record's, ``replayed`` the replay's without any change, of the load neither.
 
     ``anchored`` is now x predicted/replayed. ``low`` and ``high`` bound 95 % over blocks of time; None where the sample is too small.
-    ``naive`` is the naive line's, None for a task, and its ``naive_gap`` that over the predicted, less 1.
+    ``requests`` (tasks, of a task) are those it rests on, now or predicted, whichever are fewer. ``naive`` is the naive line's, None for a task, and its ``naive_gap`` that over the predicted, less 1.
     """
 
     metric: Metric
@@ -57,6 +58,12 @@ class Prediction:
     predicted_ns: float
     naive_ns: float | None
     bounds_ns: tuple[float, float] | None
+    requests: int
+
+    @property
+    def is_given(self) -> bool:
+        """Whether enough of the smaller side lie beyond it to speak of this percentile of the stack; else renderers leave it out."""
+        return rests_on_enough(self.requests, self.requests, self.p)
 
     @property
     def anchored_ns(self) -> float:
@@ -65,7 +72,7 @@ class Prediction:
 
     @property
     def naive_gap(self) -> float:
-        """How far the naive line is off the replay, from the same start."""
+        """How far the naive line is off the replay; both start from the replay without a change of service, under the load that is asked for."""
         return self.naive_ns / self.predicted_ns - 1 if self.naive_ns is not None and self.predicted_ns else 0.0
 
 
@@ -110,6 +117,11 @@ class Answer:
     decode: str
     worth: tuple[Worth, ...]
     doubts: tuple[Doubt, ...]
+
+    @property
+    def given(self) -> tuple[float, ...]:
+        """The percentiles of the call that rest on enough requests."""
+        return tuple(one.p for one in self.predictions if one.metric == "e2el" and one.is_given)
 
     def prediction(self, metric: Metric, p: float) -> Prediction:
         """The one of that metric and percentile.

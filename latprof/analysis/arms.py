@@ -14,8 +14,9 @@ import numpy as np
 
 from latprof.analysis.conditions import Conditions, conditions, differences
 from latprof.analysis.doubts import Doubt
-from latprof.analysis.estimates import Estimate
+from latprof.analysis.estimates import Estimate, without_interval
 from latprof.analysis.replications import DECOMPOSED, ERRORS, GOODPUT, SHARES, Replication, Selector, estimate, layer_names
+from latprof.analysis.trust import about_layers, check_once, doubts_of
 from latprof.errors import UsageError
 
 PERCENTILES: Final = (0.50, 0.90, 0.95, 0.99)
@@ -73,29 +74,37 @@ def arm_of(name: str, replications: Sequence[Replication]) -> Arm:
     """Runs that repeat one experiment, as one side of a comparison.
 
     Raises:
-        UsageError: there are none, or they do not repeat the same thing.
+        UsageError: there are none, one is there twice, or they do not repeat the same thing.
     """
-    if not replications:
-        raise UsageError(f"{name}: an arm needs at least one run, got none; name a run folder")
+    check_once(name, replications)
     ordered = sorted(replications, key=lambda one: (one.seed, str(one.folder)))
     found = [conditions(one.meta) for one in ordered]
     for one, its in zip(ordered, found, strict=True):
         apart = differences(found[0], its)
-        if apart.asked or apart.system:
-            what = "; ".join((*apart.asked, *apart.system)[:3])
+        if apart.asked or apart.system or apart.place:
+            what = "; ".join((*apart.asked, *apart.system, *apart.place)[:3])
             raise UsageError(
                 f"{name}: replications repeat one experiment, but {ordered[0].folder} and {one.folder} differ in {what};"
-                " name the runs of one configuration, seeds apart"
+                " name the runs of one configuration on one machine, seeds apart"
             )
+    doubts = doubts_of(ordered)
     return Arm(
         name=name,
         seeds=tuple(one.seed for one in ordered),
         metrics=_metrics(ordered),
         layers={metric: layer_names(ordered, metric) for metric in DECOMPOSED if any(metric in one.layers for one in ordered)},
-        figure=lru_cache(maxsize=None)(lambda key: estimate(ordered, key.selector, key.p)),
+        figure=lru_cache(maxsize=None)(lambda key: _figure(ordered, key, about_layers(doubts))),
         conditions=found[0],
-        doubts=doubts_of(ordered),
+        doubts=doubts,
     )
+
+
+def _figure(replications: Sequence[Replication], key: Key, doubt: Doubt | None) -> Estimate:
+    """The figure; that of a layer without its interval where layers are in doubt."""
+    found = estimate(replications, key.selector, key.p)
+    if doubt is None or not key.selector.layer or not found.has_interval:
+        return found
+    return without_interval(found.value, found.replications, found.n, doubt.text, found.n_eff)
 
 
 def _metrics(replications: Sequence[Replication]) -> tuple[str, ...]:
@@ -104,13 +113,3 @@ def _metrics(replications: Sequence[Replication]) -> tuple[str, ...]:
         timed = [metric for metric in timed if metric != "ttfo"]  # the first token was one of the answer: the same figures once more
     has_goal = all(one.good is not None for one in replications)
     return (*timed, *([GOODPUT] if has_goal else []), ERRORS)
-
-
-def doubts_of(replications: Sequence[Replication]) -> tuple[Doubt, ...]:
-    """The doubts of all runs, each once, and those of runs without a steady state."""
-    found: dict[str, Doubt] = {}
-    for one in replications:
-        unsteady = one.steady.doubt()
-        for doubt in (*one.doubts, *([unsteady] if unsteady else [])):
-            found.setdefault(doubt.id, doubt)
-    return tuple(found.values())

@@ -21,12 +21,19 @@ from latprof.errors import UsageError
 from latprof.layers.call import DECODE, STREAM, UNTOLD
 from latprof.layers.table import IntArray
 from latprof.layers.vocabulary import belongs_to
-from latprof.units import duration_ns
+from latprof.units import NS_PER_S, duration_ns
 
 How = Literal["scale", "add", "set", "servers"]
 
 _PERCENT = re.compile(r"(?P<sign>[+-])(?P<value>\d+(?:\.\d+)?)%")
 _POOL = (DECODE, UNTOLD)
+# Beyond these nobody means it, and ns would not fit into 64 bits.
+_SMALLEST, _LARGEST = 1e-6, 1e6
+_LONGEST_NS = 24 * 3600 * NS_PER_S
+# Changes of one layer add up, and so do services in a queue.
+_LONGEST_SERVICE_NS = 30 * _LONGEST_NS
+_MOST_SERVERS = 1 << 30
+_MOST_DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +76,10 @@ def _speedup(name: str, value: str) -> Change:
         factor = float(value.removesuffix("x"))
     except ValueError:
         factor = 0.0
-    if not 0 < factor < float("inf"):
-        raise UsageError(f"--speedup {name}: wants a number above 0 that its service is divided by, got {value!r}")
+    if not _SMALLEST <= factor <= _LARGEST:
+        raise UsageError(
+            f"--speedup {name}: wants a number above 0, from {_SMALLEST:g} to {_LARGEST:g}, that its service is divided by, got {value!r}"
+        )
     return Change(name, "scale", 1 / factor, f"{name} {factor:g}x faster")
 
 
@@ -80,21 +89,28 @@ def _layer(name: str, value: str) -> Change:
         part = float(percent["value"]) / 100 * (-1 if percent["sign"] == "-" else 1)
         if part < -1:
             raise UsageError(f"--layer {name}: no more than -100% can be taken away, got {value}")
+        if part > _LARGEST:
+            raise UsageError(f"--layer {name}: wants a percentage from -100% to +{100 * _LARGEST:.0f}%, got {value}")
         return Change(name, "scale", 1 + part, f"{name} {value}")
     try:
         length_ns = duration_ns(value.lstrip("+-"))
     except ValueError:
         length_ns = -1
+    except OverflowError:
+        length_ns = _LONGEST_NS + 1
     if length_ns < 0 or not re.search(r"[a-zµ]$", value):
         raise UsageError(f"--layer {name}: wants -50%, +2ms (adds) or 12ms (sets), got {value!r}")
+    if length_ns > _LONGEST_NS:
+        raise UsageError(f"--layer {name}: wants a length of at most a day, {_LONGEST_NS // NS_PER_S}s, got {value}")
     if value[0] in "+-":
         return Change(name, "add", -length_ns if value[0] == "-" else length_ns, f"{name} {value}")
     return Change(name, "set", length_ns, f"{name} = {value}")
 
 
 def _servers(name: str, value: str) -> Change:
-    if not value.isdecimal() or int(value) < 1:
-        raise UsageError(f"--servers {name}: wants a whole number from 1 up, got {value!r}")
+    # Counted first: Python refuses to read a number of some thousand digits.
+    if not value.isdecimal() or len(value) > _MOST_DIGITS or not 1 <= int(value) <= _MOST_SERVERS:
+        raise UsageError(f"--servers {name}: wants a whole number from 1 up to {_MOST_SERVERS}, got {value!r}")
     return Change(name, "servers", int(value), f"{name} with {int(value)} servers")
 
 
@@ -197,7 +213,10 @@ def _worked(model: Model, change: Change, columns: Sequence[int]) -> Model:
 
 def _changed_ns(work_ns: IntArray, change: Change) -> IntArray:
     if change.how == "scale":
-        return np.asarray(np.rint(work_ns * change.amount), np.int64)
+        scaled_ns = np.rint(work_ns * change.amount)
+        if scaled_ns.max(initial=0) > _LONGEST_SERVICE_NS:
+            raise UsageError(f"{change.text}: a request would be served for more than 30 days; change it less")
+        return np.asarray(scaled_ns, np.int64)
     if change.how == "add":
         return np.asarray(np.maximum(work_ns + round(change.amount), 0), np.int64)
     return np.full_like(work_ns, round(change.amount))
@@ -211,6 +230,10 @@ def _pooled(scenario: Scenario, change: Change) -> Decode:
             return replace(decode, first_added_ns=decode.first_added_ns + change.amount)
         raise UsageError(f"{change.text}: {FIRST} is an iteration of the decode pool; change decode, or add a delay with +5ms")
     if change.how == "scale":
+        if not 0 <= decode.scale * change.amount <= 10 * _LARGEST:
+            raise UsageError(
+                f"{change.text}: with the other changes decode would be more than {10 * _LARGEST:g} times slower; change it less"
+            )
         return decode.scaled(change.amount)
     if change.how == "servers":
         return replace(decode, slots=int(change.amount))

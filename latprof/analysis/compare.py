@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from latprof.analysis.absence import figure_beside
 from latprof.analysis.arms import Arm, Key
 from latprof.analysis.conditions import Apart, differences
 from latprof.analysis.differences import (
@@ -33,11 +34,9 @@ from latprof.analysis.differences import (
 from latprof.analysis.estimates import Estimate, without_interval
 from latprof.analysis.quantiles import FloatArray
 from latprof.analysis.replications import SHARES
-from latprof.layers.vocabulary import belongs_to, path_order
+from latprof.analysis.told import NEGLIGIBLE
+from latprof.layers.vocabulary import path_order
 
-# A layer below this share of its metric, in the mean of both arms, is not tested: that would only cost the others. The mean of two arms does not tell
-# which of them is larger, so leaving figures out by it favours no verdict (Bourgon, Gentleman and Huber 2010).
-_NEGLIGIBLE = 0.001
 # Time counts as moved when what two layers changed together surely stays below this share of what either changed.
 _LEFT_BEHIND = 0.5
 
@@ -171,25 +170,11 @@ def _union(first: Sequence[Key], second: Sequence[Key]) -> list[Key]:
 def change(a: Arm, b: Arm, key: Key, tolerance: Tolerance) -> Change:
     """One figure of ``b`` less that of ``a``, not yet judged among others.
 
-    A layer that an arm does not know at all contributes 0 to it: a request that passes no gateway spends no time there.
+    A layer that an arm does not know at all contributes 0 to it: a request that passes no gateway spends no time there. Unless it may be there
+    unseen, without a span.
     """
-    of_a, of_b = a.figure(key), b.figure(key)
-    if is_absent(a, key):
-        of_a = _nothing_like(of_b)
-    elif is_absent(b, key):
-        of_b = _nothing_like(of_a)
+    of_a, of_b = figure_beside(a, b, key), figure_beside(b, a, key)
     return between(key, of_a, of_b, tolerance.margin(key, of_a.value), pairs=are_pairs(a, b))
-
-
-def is_absent(arm: Arm, key: Key) -> bool:
-    """Whether the arm tells the metric's layers, and nothing of this one is in any of them, not even merged with a neighbour."""
-    layer, names = key.selector.layer, arm.layers.get(key.selector.metric, ())
-    wanted, there = layer.split("+"), [part for name in names for part in name.split("+")]
-    return bool(layer and names) and not any(belongs_to(part, one) or belongs_to(one, part) for part in there for one in wanted)
-
-
-def _nothing_like(other: Estimate) -> Estimate:
-    return replace(other, value=0.0, low=0.0, high=0.0, error=0.0, figures=tuple(0.0 for _ in other.figures), counted=None)
 
 
 def between(key: Key, a: Estimate, b: Estimate, margin: float, *, pairs: bool) -> Change:
@@ -250,7 +235,9 @@ def _worth_testing(changes: Sequence[Change], a: Arm, b: Arm) -> list[Change]:
         total = a.figure(whole).value + b.figure(whole).value
         return (one.a.value + one.b.value) / total if total > 0 else 1.0
 
-    kept = {one.key.selector.layer for one in changes if not share(one) < _NEGLIGIBLE}  # a figure that is not a number is told, not hidden
+    # What is negligible in the mean of both arms would only cost the others. That mean does not tell which arm is larger, so leaving figures out by it
+    # favours no verdict (Bourgon, Gentleman and Huber 2010).
+    kept = {one.key.selector.layer for one in changes if not share(one) < NEGLIGIBLE}  # a figure that is not a number is told, not hidden
     return [one for one in changes if one.key.selector.layer in kept]
 
 

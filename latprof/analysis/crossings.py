@@ -93,7 +93,7 @@ def diminishing(ks: Sequence[float], values_ns: FloatArray, least_ns: float = WO
 
 
 def attained(k: float, from_k: float = 1.0) -> float:
-    """Amdahl: the share of all that could be saved in a layer that is saved at ``k``, 1 - 1/k, whatever the layer's share of the whole."""
+    """Amdahl: the share of all that could be saved in a layer from ``from_k`` on that is saved at ``k``, whatever its share of the whole."""
     return 1 - from_k / k
 
 

@@ -59,7 +59,7 @@ def _first(first_ns: IntArray, before: Scenario, after: Scenario) -> IntArray:
         return first_ns
     late_ns = before.decode.late_ns
     added_ns = after.decode.added_ns + after.decode.first_added_ns
-    return np.rint(np.maximum(first_ns - late_ns, 0) * _ratio(before, after) + added_ns).astype(np.int64) + late_ns
+    return np.rint(np.maximum(np.maximum(first_ns - late_ns, 0) * _ratio(before, after) + added_ns, 0)).astype(np.int64) + late_ns
 
 
 def _rest(engine_ns: IntArray, before: Scenario, after: Scenario, jobs: IntArray) -> IntArray:

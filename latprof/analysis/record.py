@@ -54,7 +54,7 @@ class Record:
 
     ``tokens`` is 0 where they are not known. ``rest_ns`` passes between the last token and the end of the request. ``left_out`` counts measured
     requests that are not here: they failed, or nothing tells of their layers. ``shares_engine``: prompts and answers were computed in the same
-    iterations, as far as the run says so.
+    iterations, as far as the run says so. ``replicas`` are by layer those among which a balancer shares out its ``stations``, where more than one.
     """
 
     call: Layers
@@ -64,6 +64,7 @@ class Record:
     sessions: tuple[Session, ...]
     load: Load
     stations: Mapping[str, int]
+    replicas: Mapping[str, int]
     arrival_model: str
     left_out: int
     shares_engine: bool
@@ -75,7 +76,7 @@ class Record:
     @property
     def has_turns(self) -> bool:
         """Whether some session has more than one step: then there is a task to speak of."""
-        return any(len(session.steps) > 1 for session in self.sessions)
+        return any(len(session.steps) > 1 or not session.is_whole for session in self.sessions)
 
 
 def record_of(run: Run, call: Layers, steps: Steps) -> Record:
@@ -103,6 +104,7 @@ def record_of(run: Run, call: Layers, steps: Steps) -> Record:
         sessions=_sessions(run, requests.session, requests.turn, requests.intended_ns, requests.end_ns, steps),
         load=_load(run.meta),
         stations={str(layer): int(servers) for layer, servers in (run.meta.get("stations") or {}).items()},
+        replicas={str(layer): int(n) for layer, n in (run.meta.get("replicas") or {}).items() if int(n) > 1},
         arrival_model=str(run.meta.get("arrival_model", "unknown")),
         left_out=max(0, int(first_attempts.sum()) - len(order)),
         shares_engine=_shares_engine(run.meta),
@@ -150,7 +152,10 @@ def _sessions(run: Run, session: IntArray, turn: IntArray, intended_ns: IntArray
 
 
 def _of_graph(steps: Steps, rows: slice, jobs: Mapping[int, int], intended_ns: IntArray) -> Session | None:
-    """The steps that ran: a turn without an answer is left out, and so is whatever comes after it, for the session went no further there."""
+    """The steps that ran: a turn without an answer is left out, and so is whatever comes after it, for the session went no further there.
+
+    Such a session is replayed for what it asked of the stack, and is not whole: it has no task time.
+    """
     made: list[Step] = []
     number_of: dict[int, int] = {}
     for row in range(rows.start, rows.stop):
@@ -166,11 +171,12 @@ def _of_graph(steps: Steps, rows: slice, jobs: Mapping[int, int], intended_ns: I
     offsets = [(made[number].job, due_ns) for number, due_ns in Course(Session(0, tuple(made)), 0).due()]
     if not offsets:
         return None
-    return Session(min(int(intended_ns[job]) - due_ns for job, due_ns in offsets), tuple(made))
+    start_ns = min(int(intended_ns[job]) - due_ns for job, due_ns in offsets)
+    return Session(start_ns, tuple(made), is_whole=len(made) == rows.stop - rows.start)
 
 
 def _chain(run: Run, jobs: Mapping[int, int], intended_ns: IntArray, end_ns: IntArray) -> Session:
-    """Of a folder without graphs: turn after turn, with the pauses that were."""
+    """Of a folder without graphs: turn after turn, with the pauses that were. Nothing tells whether it came to its end."""
     in_order = [job for _, job in sorted(jobs.items())]
     steps = [Step(in_order[0])]
     for number, (before, job) in enumerate(pairwise(in_order)):
@@ -181,7 +187,7 @@ def _chain(run: Run, jobs: Mapping[int, int], intended_ns: IntArray, end_ns: Int
                 " measure again with this version, or ask for --arrivals open"
             )
         steps.append(Step(job, (number,), pause_ns))
-    return Session(int(intended_ns[in_order[0]]), tuple(steps))
+    return Session(int(intended_ns[in_order[0]]), tuple(steps), is_whole=False)
 
 
 # --- the load -----------------------------------------------------------------------------------------------------------------------------

@@ -11,10 +11,13 @@ from latprof.analysis.changes import Scenario
 from latprof.analysis.decode_fit import UNLIMITED
 from latprof.analysis.model import CAP, FIRST, PREFILL, QUEUE
 from latprof.analysis.record import Load, Record, sessions_of
+from latprof.errors import UsageError
 from latprof.layers.call import DECODE, STREAM, UNTOLD
 from latprof.layers.table import IntArray, Layers
 from latprof.queues.path import ABSENT, Lockstep, Slots, Stack, Station
 from latprof.queues.replay import Replayed, replay
+
+_END_OF_TIME_NS = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Use:
 class Played:
     """What a replay gave. ``call`` has a row per request that went, ``jobs`` its number in the record; ``intended_ns`` as replayed.
 
-    ``tasks_ns`` is start to end of every session with several steps. ``use`` is by layer, over the time in which requests came.
+    ``tasks_ns`` is start to end of every session that came to its end, where there are tasks to speak of. ``use`` is by layer, over the time in which requests came.
     """
 
     call: Layers
@@ -60,19 +63,29 @@ class Played:
 
 
 def play(scenario: Scenario, load: Load) -> Played:
-    """Replay the record under ``scenario`` and ``load``."""
+    """Replay the record under ``scenario`` and ``load``.
+
+    Raises:
+        UsageError: it would last so long that its times do not fit into 64 bits.
+    """
     model = scenario.model
     stack, columns = stack_of(scenario)
     out = replay(stack, sessions_of(model.record, load), places=load.places, until_ns=load.until_ns, again=load.again)
+    if max(out.last_here_ns, default=0) > _END_OF_TIME_NS:
+        raise UsageError(
+            "with these changes the replay would last for more than a hundred years; change less, or add servers (--servers LAYER=N)"
+        )
     call = _table(scenario, out, columns)
     due_ns = np.array(out.due_ns, np.int64)
-    several = (
-        {number for number, session in enumerate(model.record.sessions) if len(session.steps) > 1} if load.arrivals != "open" else set()
-    )
-    tasks_ns = np.array([ended_ns - begun_ns for number, begun_ns, ended_ns in out.sessions if number in several], np.int64)
-    length_ns = int(np.ptp(due_ns)) if len(due_ns) else 0
-    per_s = (len(due_ns) - 1) / (length_ns / 1e9) if length_ns else np.nan
-    return Played(call, np.array(out.job, np.int64), due_ns, tasks_ns, _use(scenario, out, columns, due_ns), per_s)
+    whole = _with_tasks(model.record) if load.arrivals != "open" else frozenset()
+    tasks_ns = np.array([ended_ns - begun_ns for number, begun_ns, ended_ns in out.sessions if number in whole], np.int64)
+    return Played(call, np.array(out.job, np.int64), due_ns, tasks_ns, _use(scenario, out, columns, due_ns), rate_per_s(due_ns))
+
+
+def rate_per_s(intended_ns: IntArray) -> float:
+    """How often requests came between the first and the last; NaN where they all came at once."""
+    length_ns = int(np.ptp(intended_ns)) if len(intended_ns) else 0
+    return (len(intended_ns) - 1) / (length_ns / 1e9) if length_ns else np.nan
 
 
 def stack_of(scenario: Scenario) -> tuple[Stack, tuple[int, ...]]:
@@ -213,9 +226,16 @@ def _use(scenario: Scenario, out: Replayed, columns: tuple[int, ...], due_ns: In
     admitted_ns, last_ns = np.array(out.admitted_ns, np.int64), np.array(out.last_ns, np.int64)
     wait_ns = float((admitted_ns - np.array(out.arrived_ns, np.int64)).mean())
     servers = 0 if decode.slots >= UNLIMITED else decode.slots
-    source = ("run.json" if DECODE in model.record.stations else "") if servers else "no limit known"
-    found[DECODE] = _used(servers, source, admitted_ns, last_ns, np.ones(len(jobs), np.bool_), wait_ns, window)
+    found[DECODE] = _used(servers, _slots_from(scenario), admitted_ns, last_ns, np.ones(len(jobs), np.bool_), wait_ns, window)
     return found
+
+
+def _slots_from(scenario: Scenario) -> str:
+    """Who says how many slots decode has."""
+    told, slots = scenario.model.record.stations.get(DECODE, UNLIMITED), scenario.decode.slots
+    if slots != told:
+        return "asked"
+    return "no limit known" if slots >= UNLIMITED else "run.json"
 
 
 def _begun(scenario: Scenario, out: Replayed, columns: tuple[int, ...], station: int, due_ns: IntArray) -> IntArray:
@@ -247,15 +267,20 @@ def _used(
     return Use(servers, busy, busy / servers if servers else np.nan, work_ns, float(passes.mean()), wait_ns, source)
 
 
+def _with_tasks(record: Record) -> frozenset[int]:
+    """The numbers of the sessions that have a task time: as in `latprof.analysis.task`, all that are whole, those of one call among them."""
+    return frozenset(number for number, session in enumerate(record.sessions) if session.is_whole) if record.has_turns else frozenset()
+
+
 def recorded_tasks_ns(record: Record) -> IntArray:
-    """Start to end of every recorded session with several steps: the last end of its requests, or of a tool after them."""
+    """Start to end of every recorded session that is whole: the last end of its requests, or of a tool after them."""
     ends_ns = record.intended_ns + record.call.total_ns.sum(axis=1) + record.rest_ns
     lengths = []
-    for session in record.sessions:
-        if len(session.steps) > 1:
-            stepped: list[int] = []
-            for step in session.steps:
-                last_ns = max((stepped[one] for one in step.after), default=session.start_ns)
-                stepped.append(int(ends_ns[step.job]) if step.job >= 0 else last_ns + step.lasts_ns)
-            lengths.append(max(stepped) - session.start_ns)
+    for number in sorted(_with_tasks(record)):
+        session = record.sessions[number]
+        stepped: list[int] = []
+        for step in session.steps:
+            last_ns = max((stepped[one] for one in step.after), default=session.start_ns)
+            stepped.append(int(ends_ns[step.job]) if step.job >= 0 else last_ns + step.lasts_ns)
+        lengths.append(max(stepped) - session.start_ns)
     return np.array(lengths, np.int64)

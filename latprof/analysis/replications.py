@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from latprof.analysis.estimates import Estimate, from_figures, without_interval
 from latprof.analysis.metrics import SAMPLED
 from latprof.analysis.quantiles import FloatArray, Numbers, hd_weights, n_eff
 from latprof.analysis.steady import Steady
+from latprof.analysis.told import counts_to, hidden_in, matters, parts
 from latprof.layers.table import Layers
 from latprof.layers.vocabulary import belongs_to, path_order
 from latprof.observations.columns import BoolArray
@@ -165,27 +166,27 @@ def untold(replications: Sequence[Replication], selector: Selector) -> str:
     return untold_by(layer_names(replications, selector.metric), selector)
 
 
+def _blind(one: Replication, selector: Selector, p: float | None) -> str:
+    """Why a run by itself does not tell of a layer that others know."""
+    table = one.layers.get(selector.metric)
+    block = hidden_in(table.names, selector.layer) if selector.layer and table is not None else ""
+    if not block or not matters(_rows(one, replace(selector, layer=block)).figure(p), _rows(one, replace(selector, layer="")).figure(p)):
+        return ""
+    return f"{one.folder} does not tell of {selector.layer}: it may be in {block}"
+
+
 def untold_by(names: Sequence[str], selector: Selector) -> str:
     """`untold`, of these layers."""
     if not selector.layer:
         return ""
     split = [
-        name for name in names if not counts_to(name, selector.layer) and any(belongs_to(part, selector.layer) for part in _parts(name))
+        name for name in names if not counts_to(name, selector.layer) and any(belongs_to(part, selector.layer) for part in parts(name))
     ]
     if split:
         return f"the evidence does not tell {selector.layer} from its neighbours: some of it is in {', '.join(split)}"
     if not any(counts_to(name, selector.layer) for name in names):
         return f"no request tells of {selector.layer} in {selector.metric}; this run knows {', '.join(names) or 'no layers'}"
     return ""
-
-
-def counts_to(name: str, layer: str) -> bool:
-    """Whether a column counts towards ``layer``: itself, a child, or merged from nothing but such."""
-    return name == layer or all(belongs_to(part, layer) for part in _parts(name))
-
-
-def _parts(name: str) -> list[str]:
-    return name.split("+")
 
 
 # --- estimates ----------------------------------------------------------------------------------------------------------------------------
@@ -196,7 +197,7 @@ def estimate(replications: Sequence[Replication], selector: Selector, p: float |
 
     Three or more replications: Student's t over their own figures. Fewer: of the median t over 20 time batches, and of nothing above it.
     """
-    reason = untold(replications, selector)
+    reason = untold(replications, selector) or next((why for one in replications if (why := _blind(one, selector, p))), "")
     if reason:
         return without_interval(math.nan, len(replications), 0, reason)
     if selector.metric in SHARES:

@@ -1,7 +1,7 @@
 """What a stated change would do to a recorded run: its requests replayed with their own services, and the answer withheld where that is not sound.
 
 1. model      every layer of the record as a station, a pure delay, or the decode pool
-2. check      the replay without change against the record: p50 within 5 %, p99 within 10 %, of TTFT and of the call
+2. check      the replay without change against the record: p50 within 5 %, p99 within 10 %, of TTFT and of the call; of the task, or it is left out
 3. predict    the replay with the changes; the same draws, so that what differs is the change
 
 The predicted figures are the replay's own, not the record scaled by the ratio of two replays (``anchored``, which stands beside them): what the
@@ -11,7 +11,7 @@ add up to the replay's own figures only. In the experiment of `harness.whatif` n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,12 +21,12 @@ from latprof.analysis.changes import Change, Scenario, changed
 from latprof.analysis.contributions import contributions_as
 from latprof.analysis.leverage import bottlenecks
 from latprof.analysis.model import Model, held, model_of
-from latprof.analysis.naive import naive
+from latprof.analysis.naive import Naive, naive
 from latprof.analysis.quantiles import hd_quantile
 from latprof.analysis.record import Load, Record
-from latprof.analysis.replays import Played, play, recorded_tasks_ns
+from latprof.analysis.replays import Played, play, rate_per_s, recorded_tasks_ns
 from latprof.analysis.shapley import MOST, shapley, subsets
-from latprof.analysis.whatif_doubts import Findings, doubts_of
+from latprof.analysis.whatif_doubts import Findings, doubts_of, pooled
 from latprof.errors import InconclusiveError, UsageError
 from latprof.layers.table import IntArray, Layers
 from latprof.units import NS_PER_MS
@@ -47,13 +47,16 @@ def what_if(record: Record, changes: Sequence[Change], load: Load | None = None,
     model = model_of(record)
     before, own, reproduced = checked(model)
     after = changed(before, changes)
+    # What there is now is the run as it was; the same stack under the load that is asked for is where the naive line and single changes start.
     base = own if load == record.load else play(before, load)
-    new = play(after, load)
-    predictions = tuple(_predict(record, base, new, before, after, is_own=load == record.load))
+    new = play(after, load) if changes else base
+    predictions = (
+        *_predict(record, own, new, naive(base, before, after)),
+        *_predict_tasks(reproduced, new, len(recorded_tasks_ns(record))),
+    )
     worth = _worth(before, base, changes, load) if with_shapley else ()
-    now_call = record.call if load == record.load else base.call
-    leaders, leaders_now = bottlenecks(after, load, new), bottlenecks(before, load, base)
-    findings = Findings(record, model, before.decode, load, predictions_gap(predictions), base, new, changes)
+    leaders, leaders_now = bottlenecks(after, load, new), bottlenecks(before, record.load, own)
+    findings = Findings(record, model, before.decode, load, predictions_gap(predictions), base, new, changes, _task_missed(reproduced))
     return Answer(
         folder=record.folder,
         changes=tuple(changes),
@@ -63,10 +66,10 @@ def what_if(record: Record, changes: Sequence[Change], load: Load | None = None,
         requests=len(record),
         reproduced=reproduced,
         predictions=predictions,
-        layers=_layers(now_call, new.call),
-        use_now=base.use,
+        layers=_layers(record.call, new.call),
+        use_now=own.use,
         use_predicted=new.use,
-        per_s_now=base.per_s,
+        per_s_now=rate_per_s(record.intended_ns),
         per_s_predicted=new.per_s,
         bottlenecks_now=leaders_now,
         bottlenecks=leaders,
@@ -92,18 +95,26 @@ def checked(model: Model) -> tuple[Scenario, Played, tuple[Reproduced, ...]]:
         played = play(scenario, model.record.load)
         reproduced = reproduction(model.record, played)
         tried.append((scenario, played, reproduced))
-        if all(one.is_near for one in reproduced):
+        if all(one.is_near for one in _deciding(reproduced)):
             return tried[-1]
-    scenario, played, reproduced = min(tried, key=lambda one: max(abs(each.off) / ALLOWED[each.p] for each in one[2]))
+    scenario, played, reproduced = min(tried, key=lambda one: max(abs(each.off) / ALLOWED[each.p] for each in _deciding(one[2])))
     raise InconclusiveError(_refusal(model.record, played, reproduced))
 
 
 def reproduction(record: Record, played: Played) -> tuple[Reproduced, ...]:
     """Every percentile that is checked; Harrell-Davis quantiles of both sides."""
     recorded, replayed = _recorded(record), _values(played)
+    tasks_ns = recorded_tasks_ns(record)
+    if len(tasks_ns) and len(played.tasks_ns):
+        recorded["task"], replayed["task"] = tasks_ns, played.tasks_ns
     return tuple(
         Reproduced(metric, p, hd_quantile(recorded[metric], p), hd_quantile(replayed[metric], p)) for metric in recorded for p in AT
     )
+
+
+def _deciding(reproduced: Sequence[Reproduced]) -> list[Reproduced]:
+    """Those without which nothing is predicted. A task also hangs on which sessions came to their end: it is left out alone."""
+    return [one for one in reproduced if one.metric != "task"]
 
 
 def _recorded(record: Record) -> dict[Metric, IntArray]:
@@ -115,7 +126,7 @@ def _values(played: Played) -> dict[Metric, IntArray]:
 
 
 def _refusal(record: Record, played: Played, reproduced: Sequence[Reproduced]) -> str:
-    missed = [one for one in reproduced if not one.is_near]
+    missed = [one for one in _deciding(reproduced) if not one.is_near]
     told = "; ".join(
         f"{NAMES[one.metric]} p{100 * one.p:g} comes out as {one.replayed_ns / NS_PER_MS:.4g} ms and was {one.recorded_ns / NS_PER_MS:.4g} ms"
         f" ({100 * one.off:+.0f} %, {100 * ALLOWED[one.p]:.0f} % allowed)"
@@ -137,6 +148,11 @@ def _cause(record: Record) -> str:
             "Its engine computes prompts and answers in the same iterations, which a replay of stations cannot;"
             " latprof sweep --simulate plays them"
         )
+    if record.replicas:
+        return (
+            f"Its {pooled(record)} share requests out by a balancer, and the replay takes them for one pool with one queue; latprof sweep --simulate"
+            " plays the balancer"
+        )
     return (
         "A queue there is not first come, first served by the servers assumed, or something that is no layer held requests up; see that"
         " `stations` in the configuration tells the servers, and that the run has no doubt (latprof report)"
@@ -146,36 +162,48 @@ def _cause(record: Record) -> str:
 # --- the prediction -----------------------------------------------------------------------------------------------------------------------
 
 
-def _predict(record: Record, base: Played, new: Played, before: Scenario, after: Scenario, *, is_own: bool) -> list[Prediction]:
-    recorded, replayed, predicted = _recorded(record), _values(base), _values(new)
-    line: dict[Metric, IntArray] = dict(zip(recorded, naive(base, before, after), strict=True))
+def _predict(record: Record, own: Played, new: Played, naively: Naive) -> list[Prediction]:
+    """Every percentile as recorded, replayed without any change (``own``) and with all of them (``new``)."""
+    recorded, replayed, predicted = _recorded(record), _values(own), _values(new)
+    line: dict[Metric, IntArray] = dict(zip(recorded, naively, strict=True))
     blocks = block_of(new.jobs, len(record))
-    found = []
-    for metric in recorded:
-        for p in AT:
-            replayed_ns = hd_quantile(replayed[metric], p)
-            found.append(
-                Prediction(
-                    metric=metric,
-                    p=p,
-                    now_ns=hd_quantile(recorded[metric], p) if is_own else replayed_ns,
-                    replayed_ns=replayed_ns,
-                    predicted_ns=hd_quantile(predicted[metric], p),
-                    naive_ns=hd_quantile(line[metric], p),
-                    bounds_ns=interval(predicted[metric], blocks, p),
-                )
-            )
-    if len(base.tasks_ns) and len(new.tasks_ns):
-        tasks_ns = recorded_tasks_ns(record) if is_own else base.tasks_ns
-        for p in AT:
-            now_ns, replayed_ns, predicted_ns = (hd_quantile(one, p) for one in (tasks_ns, base.tasks_ns, new.tasks_ns))
-            found.append(Prediction("task", p, now_ns, replayed_ns, predicted_ns, None, None))
-    return found
+    return [
+        Prediction(
+            metric=metric,
+            p=p,
+            now_ns=hd_quantile(recorded[metric], p),
+            replayed_ns=hd_quantile(replayed[metric], p),
+            predicted_ns=hd_quantile(predicted[metric], p),
+            naive_ns=hd_quantile(line[metric], p),
+            bounds_ns=interval(predicted[metric], blocks, p),
+            requests=min(len(record), len(new.jobs)),
+        )
+        for metric in recorded
+        for p in AT
+    ]
+
+
+def _predict_tasks(reproduced: Sequence[Reproduced], new: Played, tasks: int) -> list[Prediction]:
+    """The percentiles of the task that the replay without change reproduces; ``tasks`` were recorded."""
+    if not len(new.tasks_ns):
+        return []
+    return [
+        Prediction(
+            "task", one.p, one.recorded_ns, one.replayed_ns, hd_quantile(new.tasks_ns, one.p), None, None, min(tasks, len(new.tasks_ns))
+        )
+        for one in reproduced
+        if one.metric == "task" and one.is_near
+    ]
+
+
+def _task_missed(reproduced: Sequence[Reproduced]) -> Mapping[float, float]:
+    """How far off the task is, by percentile, where it is not near enough to predict."""
+    return {one.p: one.off for one in reproduced if one.metric == "task" and not one.is_near}
 
 
 def predictions_gap(predictions: Sequence[Prediction]) -> float:
-    """The naive line's largest miss, with its sign."""
-    return max((one.naive_gap for one in predictions), key=abs, default=0.0)
+    """The naive line's largest miss among the percentiles that are given, with its sign."""
+    return max((one.naive_gap for one in predictions if one.is_given), key=abs, default=0.0)
 
 
 def _layers(now: Layers, predicted: Layers) -> tuple[LayerChange, ...]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from latprof.analysis.changes import Change
 from latprof.analysis.decode_fit import Decode
 from latprof.analysis.doubts import Doubt
 from latprof.analysis.model import Model
-from latprof.analysis.quantiles import MIN_BEYOND, n_eff
+from latprof.analysis.quantiles import MIN_BEYOND, n_eff, rests_on_enough
 from latprof.analysis.record import Load, Record
 from latprof.analysis.replays import Played
 
@@ -24,7 +24,7 @@ _LEFT_OUT = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What doubts are made of."""
+    """What doubts are made of. ``task_missed`` is how far off the replay without change is in the task, where it is too far."""
 
     record: Record
     model: Model
@@ -34,13 +34,16 @@ class Findings:
     base: Played
     new: Played
     changes: Sequence[Change]
+    task_missed: Mapping[float, float]
 
 
 def doubts_of(found: Findings) -> Iterator[Doubt]:
     """Every doubt, in the order of what it puts in question."""
     yield from _shared(found)
+    yield from _pooled(found)
     yield from _overload(found)
     yield from _left_out(found)
+    yield from _task(found)
     yield from _tail(found)
     yield from _naive(found)
     yield from _stream(found)
@@ -54,6 +57,22 @@ def _shared(found: Findings) -> Iterator[Doubt]:
             "the engine computes prompts and answers in the same iterations, and the replay takes them apart: what one does to the other is not in"
             " the predicted figures",
             "latprof sweep --simulate plays shared iterations; hold this against it",
+        )
+
+
+def pooled(record: Record) -> str:
+    """The replicas that the replay takes for one pool, in words; empty where there are none."""
+    return " and ".join(f"{n} replicas of {layer}" for layer, n in record.replicas.items())
+
+
+def _pooled(found: Findings) -> Iterator[Doubt]:
+    if found.record.replicas:
+        yield Doubt(
+            "pooled_replicas",
+            "warning",
+            f"{pooled(found.record)} behind a balancer are replayed as one pool with one queue: a request there waits for the first that is free, while in"
+            " the stack it waits for its own, so waits come out too short where there are any",
+            "latprof sweep --simulate plays the balancer; hold this against it",
         )
 
 
@@ -79,9 +98,29 @@ def _left_out(found: Findings) -> Iterator[Doubt]:
         )
 
 
+def _task(found: Findings) -> Iterator[Doubt]:
+    if found.task_missed:
+        told = " and ".join(f"{100 * off:+.0f} % at p{100 * p:g}" for p, off in found.task_missed.items())
+        yield Doubt(
+            "task_missed",
+            "warning",
+            f"replayed without any change the task is {told} off, and so it is not predicted there: which sessions come to their end changes, or"
+            " something that is no layer passes between their steps",
+            "record so many sessions that all of them come to their end (load.num_requests in place of a duration)",
+        )
+
+
 def _tail(found: Findings) -> Iterator[Doubt]:
     independent = n_eff(found.new.e2el_ns, 0.99)
-    if independent * 0.01 < MIN_BEYOND:
+    fewest = min(len(found.record), len(found.new.jobs))
+    if not rests_on_enough(fewest, fewest, 0.99):
+        yield Doubt(
+            "few_requests",
+            "note",
+            f"p99 is not given: it needs {MIN_BEYOND / 0.01:.0f} requests, and there are {fewest}",
+            "record a longer run",
+        )
+    elif independent * 0.01 < MIN_BEYOND:
         yield Doubt(
             "few_requests",
             "note",

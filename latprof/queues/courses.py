@@ -28,10 +28,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Steps that only look back, and when the first may go; a free place decides that in a closed loop."""
+    """Steps that only look back, and when the first may go; a free place decides that in a closed loop.
+
+    ``is_whole``: no step of it is missing here, so that its end is the end of its task.
+    """
 
     start_ns: int
     steps: tuple[Step, ...]
+    is_whole: bool = True
 
 
 def alone(start_ns: int, job: int) -> Session:
@@ -49,6 +53,11 @@ class Course:
         self.open = 0
         self._ends_ns: dict[int, int] = {}
         self._left = list(range(len(session.steps)))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every step has ended; a session that time cut short never is."""
+        return len(self._ends_ns) == len(self.session.steps)
 
     def due(self, before_ns: int | None = None) -> list[tuple[int, int]]:
         """(step, due) of the requests that are due now for the first time; those due at ``before_ns`` or later are not, and never will be."""

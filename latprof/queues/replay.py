@@ -30,7 +30,7 @@ class Replayed:
     """One row per request that went, in order of its due time being known; columns of equal length, ns.
 
     ``arrived_ns``, ``admitted_ns``, ``first_ns`` and ``last_ns`` are the pool's stamps; ``first_here_ns`` and ``last_here_ns`` the client's.
-    ``waits_ns`` has a column per station. ``sessions`` are (start, end) of every session that was completed, and its number.
+    ``waits_ns`` has a column per station. ``sessions`` are (start, end) of every session that came to its last step's end, and its number.
     """
 
     job: list[int] = field(default_factory=list)
@@ -156,7 +156,8 @@ class _Replay:
                 waits_ns.append(0)
             self._push(due_ns, _DUE, row)
         if not course.open:
-            out.sessions.append((number, course.start_ns, course.end_ns))
+            if course.is_over:
+                out.sessions.append((number, course.start_ns, course.end_ns))
             following = next(self._following, None)
             if following is not None:
                 self._push(course.end_ns, _START, following)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -107,21 +107,34 @@ def otava_csv(gated: Gated, before: str = "") -> str:
     Raises:
         ConfigError: ``before`` is not such a file.
     """
-    reader = csv.DictReader(io.StringIO(before))
-    rows: list[Mapping[str, str]] = list(reader)
-    if before.strip() and (reader.fieldnames or [""])[0] != "time":
-        raise ConfigError("is not a CSV that latprof gate wrote (its first column must be time); name another file")
+    header, rows = _rows_of(before)
     at = datetime.fromtimestamp(gated.when_unix_ns // NS_PER_S, UTC)
     row = {"time": f"{at:%Y-%m-%d %H:%M:%S +0000}", "commit": _cell(gated.commit), "verdict": gated.word}
     for verdict in gated.verdicts:
         if not math.isnan(verdict.value) and not verdict.claim.is_change:
             row[_column(verdict)] = f"{_shown(verdict.value, verdict):.4f}"
-    columns = list(dict.fromkeys([*(reader.fieldnames or ()), *row]))
+    columns = list(dict.fromkeys([*header, *row]))
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows([*rows, row])
     return out.getvalue()
+
+
+def _rows_of(before: str) -> tuple[Sequence[str], list[Mapping[str, str]]]:
+    """Columns and rows of an earlier file, each row as long as the columns are."""
+    reader = csv.DictReader(io.StringIO(before))
+    rows: list[Mapping[str, str]] = []
+    try:
+        if before.strip() and (reader.fieldnames or [""])[0] != "time":
+            raise ConfigError("is not a CSV that latprof gate wrote (its first column must be time); name another file")
+        for row in reader:
+            if None in row or None in row.values():
+                raise ConfigError(f"line {reader.line_num} has not as many cells as the first has columns; mend or remove it")
+            rows.append(row)
+    except csv.Error as error:
+        raise ConfigError(f"line {reader.line_num} is no CSV ({error}); mend or remove the file") from None
+    return reader.fieldnames or (), rows
 
 
 def _column(verdict: Verdict) -> str:

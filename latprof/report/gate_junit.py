@@ -1,6 +1,6 @@
 """A gate as JUnit XML: one case per assertion, and one for whether the runs can be trusted at all.
 
-failed         failure: observed, bound, interval, MDE       inconclusive   skipped, with what is missing
+failed         failure: observed, bound, interval, MDE       inconclusive   skipped, with what is missing; failure by --inconclusive fail
 not valid      error in the first case, all others skipped   warning        its own words, never a failure
 
 Written to satisfy the strictest of the schemas in use (that of Ant's JUnit task) as well as Jenkins' and GitLab's.
@@ -35,7 +35,7 @@ def junit(gated: Gated) -> bytes:
         text = "\n".join(f"{doubt.text} -> {doubt.remedy}" for doubt in fatal)
         ET.SubElement(trust, "error", message=fatal[0].text, type="invalid").text = text
     for verdict in gate_lines.ordered(gated):
-        _verdict(_case(suite, verdict.claim.name), verdict, gate_lines.sentence(verdict, gated.level), is_valid=is_valid)
+        _verdict(_case(suite, verdict.claim.name), verdict, gated)
     ET.SubElement(suite, "system-out").text = _told(gated)
     ET.SubElement(suite, "system-err")
     ET.indent(root)
@@ -44,7 +44,7 @@ def junit(gated: Gated) -> bytes:
 
 def _head(gated: Gated) -> dict[str, str]:
     is_valid = gated.word != "invalid"
-    failures = sum(verdict.breaks_the_gate for verdict in gated.verdicts) if is_valid else 0
+    failures = sum(map(gated.fails_by, gated.verdicts)) if is_valid else 0
     at = datetime.fromtimestamp(gated.when_unix_ns // NS_PER_S, UTC)
     return {
         "id": "0",
@@ -55,7 +55,7 @@ def _head(gated: Gated) -> dict[str, str]:
         "tests": str(len(gated.verdicts) + 1),
         "failures": str(failures),
         "errors": str(int(not is_valid)),
-        "skipped": str(sum(_is_skipped(verdict, is_valid=is_valid) for verdict in gated.verdicts)),
+        "skipped": str(sum(_is_skipped(verdict, gated) for verdict in gated.verdicts)),
         "time": "0",
     }
 
@@ -71,15 +71,18 @@ def _case(suite: ET.Element, name: str) -> ET.Element:
     return ET.SubElement(suite, "testcase", name=name, classname="latprof.gate", time="0")
 
 
-def _is_skipped(verdict: Verdict, *, is_valid: bool) -> bool:
-    return not is_valid or verdict.outcome == "inconclusive" or (verdict.outcome == "fail" and not verdict.breaks_the_gate)
+def _is_skipped(verdict: Verdict, gated: Gated) -> bool:
+    return gated.word == "invalid" or (verdict.outcome != "pass" and not gated.fails_by(verdict))
 
 
-def _verdict(case: ET.Element, verdict: Verdict, text: str, *, is_valid: bool) -> None:
-    if not is_valid:
+def _verdict(case: ET.Element, verdict: Verdict, gated: Gated) -> None:
+    text = gate_lines.sentence(verdict, gated.level)
+    if gated.word == "invalid":
         ET.SubElement(case, "skipped", message=f"no verdict: a run cannot be trusted; {text}")
     elif verdict.breaks_the_gate:
         ET.SubElement(case, "failure", message=f"{gate_lines.slack(verdict)}: {text}", type="budget").text = text
+    elif gated.fails_by(verdict):
+        ET.SubElement(case, "failure", message=f"inconclusive, taken for a failure: {text}", type="inconclusive").text = text
     elif verdict.outcome == "fail":
         ET.SubElement(case, "skipped", message=f"warning, {gate_lines.slack(verdict)}: {text}")
     elif verdict.outcome == "inconclusive":

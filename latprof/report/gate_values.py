@@ -44,6 +44,11 @@ class Gated:
     when_unix_ns: int = 0
     commit: str = ""
 
+    def fails_by(self, verdict: Verdict) -> bool:
+        """Whether the gate fails by ``verdict``: broken, or open where that is taken for a failure."""
+        is_open = verdict.outcome == "inconclusive" and verdict.claim.level == "error"
+        return verdict.breaks_the_gate or (is_open and self.inconclusive == "fail")
+
     @property
     def word(self) -> Word:
         """The gate in a word: no verdict counts where a run cannot be trusted, and one broken assertion breaks it."""
@@ -52,7 +57,7 @@ class Gated:
         if any(verdict.breaks_the_gate for verdict in self.verdicts):
             return "fail"
         open_ones = any(verdict.outcome == "inconclusive" and verdict.claim.level == "error" for verdict in self.verdicts)
-        return "inconclusive" if open_ones else "pass"
+        return "inconclusive" if open_ones or not self.verdicts else "pass"  # where nothing was judged, nothing was kept
 
     @property
     def level(self) -> str:

@@ -31,9 +31,10 @@ def line_of(report: SweepReport, line: Line, console: Console) -> None:
         for text in _told_along(report, line, one):
             console.print(Padding(Text(plain(text)), (0, 0, 0, 2)))
     _naive_tables(line, console)
+    first = f"{line.ks[0]:.4g}"
     note(
         "The naive line is the first point less the service saved, waits as they were; beside it how far off it is. The last row is Amdahl's"
-        " 1 - 1/k: the share of all that speeding this layer up could ever save.",
+        f" 1 - {first}/k: the share of all that speeding this layer up from {first} on could ever save.",
         console,
     )
     if any(abs(gap) > _WORST_GAP for one in line.along for gap in one.gap) or _is_busy(line):

@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from latprof.analysis.answer import ALLOWED, AT, NAMES, Answer
+from latprof.analysis.answer import ALLOWED, NAMES, Answer
 from latprof.analysis.bottlenecks import Bottlenecks, Leader
 from latprof.analysis.doubts import Doubt, Level
 from latprof.analysis.replays import Use
@@ -64,13 +64,14 @@ def sentence(answer: Answer) -> str:
     """The answer in one sentence: the call, and TTFT where it moves."""
     parts = []
     for metric in ("e2el", "ttft"):
-        at = [answer.prediction(metric, p) for p in AT]
+        at = [one for one in answer.predictions if one.metric == metric and one.is_given]
         told = ", ".join(
             f"{_ms(one.now_ns)} -> {_ms(one.predicted_ns)} ms at p{100 * one.p:g} ({_percent(one.predicted_ns / one.now_ns - 1)})"
             for one in at
         )
-        parts.append(f"{'The call' if metric == 'e2el' else NAMES[metric]} goes {told}")
-    return "; ".join(parts) + "."
+        if at:
+            parts.append(f"{'The call' if metric == 'e2el' else NAMES[metric]} goes {told}")
+    return "; ".join(parts) + "." if parts else f"{answer.requests} requests are too few for a percentile; record a longer run."
 
 
 def _changes(answer: Answer) -> str:
@@ -103,6 +104,9 @@ def _note(console: Console, text: str) -> None:
 def _percentiles(answer: Answer, console: Console) -> None:
     table = _grid(console, "ms", "now", "predicted", "change", "95 % (blocks)", "anchored", "naive", "naive is off")
     for one in answer.predictions:
+        if not one.is_given:
+            table.add_row(f"{NAMES[one.metric]} p{100 * one.p:g}", *("-" for _ in table.columns[1:]))
+            continue
         bounds = "-" if one.bounds_ns is None else f"{_ms(one.bounds_ns[0])} .. {_ms(one.bounds_ns[1])}"
         table.add_row(
             f"{NAMES[one.metric]} p{100 * one.p:g}",
@@ -135,15 +139,17 @@ def reproduced(answer: Answer) -> str:
 
 
 def _layers(answer: Answer, console: Console) -> None:
-    sides = [(p, side) for p in AT for side in ("now_ns", "predicted_ns")]
+    if not answer.given:
+        return
+    first = answer.given[0]
+    sides = [(p, side) for p in answer.given for side in ("now_ns", "predicted_ns")]
     columns = {(p, side): rounded_to_sum([max(0.0, getattr(line, side)[p]) for line in answer.layers], _UNIT_NS) for p, side in sides}
     has_bars = console.width >= _BARS_FROM
     heads = [f"p{100 * p:g} {'now' if side == 'now_ns' else 'predicted'}" for p, side in sides]
-    table = _grid(console, "layer of the call, ms", *heads, *(["p50 wait"] if has_bars else []))
+    table = _grid(console, "layer of the call, ms", *heads, *([f"p{100 * first:g} wait"] if has_bars else []))
     if has_bars:
-        table.add_column("p50 predicted over now", no_wrap=True)
-    longest = max((line.now_ns[AT[0]] for line in answer.layers), default=0.0)
-    longest = max(longest, max((line.predicted_ns[AT[0]] for line in answer.layers), default=0.0)) or 1.0
+        table.add_column(f"p{100 * first:g} predicted over now", no_wrap=True)
+    longest = max((max(line.now_ns[first], line.predicted_ns[first]) for line in answer.layers), default=0.0) or 1.0
     hidden = []
     for index, line in enumerate(answer.layers):
         cells = [columns[one][index] for one in sides]
@@ -152,8 +158,8 @@ def _layers(answer: Answer, console: Console) -> None:
             continue
         row: list[str | Text] = [line.layer, *(f"{cell / 100:.2f}" for cell in cells)]
         if has_bars:
-            bar = _bar(line.now_ns[AT[0]] / longest, line.predicted_ns[AT[0]] / longest, ascii_only=console.options.ascii_only)
-            row += [f"{line.wait_ns[AT[0]] / NS_PER_MS:.2f}", bar]
+            bar = _bar(line.now_ns[first] / longest, line.predicted_ns[first] / longest, ascii_only=console.options.ascii_only)
+            row += [f"{line.wait_ns[first] / NS_PER_MS:.2f}", bar]
         table.add_row(*row)
     table.add_section()
     table.add_row("call", *(f"{sum(columns[one]) / 100:.2f}" for one in sides))
@@ -226,7 +232,7 @@ def _leader(name: str, leader: Leader | None) -> str:
 
 
 def _worth(answer: Answer, console: Console) -> None:
-    keys = list(answer.worth[0].saved_ns)
+    keys = [(metric, p) for metric, p in answer.worth[0].saved_ns if answer.prediction(metric, p).is_given]
     table = _grid(console, "saved, ms", *(f"{NAMES[metric]} p{100 * p:g}" for metric, p in keys))
     for worth in answer.worth:
         table.add_row(worth.change.text, *(_ms(worth.saved_ns[key]) for key in keys))

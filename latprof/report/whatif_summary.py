@@ -28,9 +28,9 @@ def summary(answer: Answer) -> dict[str, object]:
                 "layer": line.layer,
                 **{
                     f"p{100 * p:g}": {
-                        "now_ms": _f(line.now_ns[p]),
-                        "predicted_ms": _f(line.predicted_ns[p]),
-                        "wait_ms": _f(line.wait_ns[p]),
+                        "now_ms": _f(line.now_ns[p]) if p in answer.given else None,
+                        "predicted_ms": _f(line.predicted_ns[p]) if p in answer.given else None,
+                        "wait_ms": _f(line.wait_ns[p]) if p in answer.given else None,
                     }
                     for p in AT
                 },
@@ -41,7 +41,10 @@ def summary(answer: Answer) -> dict[str, object]:
         "rate_per_s": {"now": answer.per_s_now, "predicted": answer.per_s_predicted},
         "bottlenecks": {"now": _three(answer.bottlenecks_now), "predicted": _three(answer.bottlenecks)},
         "shapley": [
-            {"change": one.change.text, "saved_ms": {f"{metric}_p{100 * p:g}": _f(ns) for (metric, p), ns in one.saved_ns.items()}}
+            {
+                "change": one.change.text,
+                "saved_ms": {f"{metric}_p{100 * p:g}": _f(ns) if p in answer.given else None for (metric, p), ns in one.saved_ns.items()},
+            }
             for one in answer.worth
         ],
         "decode": answer.decode,
@@ -51,6 +54,10 @@ def summary(answer: Answer) -> dict[str, object]:
 
 
 def _prediction(one: Prediction) -> dict[str, object]:
+    """Null throughout where the percentile rests on too few requests."""
+    if not one.is_given:
+        names = ("now_ms", "replayed_ms", "predicted_ms", "anchored_ms", "interval_ms", "naive_ms", "naive_gap")
+        return {"metric": one.metric, "p": one.p, **dict.fromkeys(names)}
     return {
         "metric": one.metric,
         "p": one.p,

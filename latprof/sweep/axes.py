@@ -114,8 +114,8 @@ def _numbers(flag: str, text: str) -> tuple[float, ...]:
         if not 0 < value < math.inf:
             raise UsageError(f"{flag} wants numbers above 0, got {item}; 1 is the stack as it is")
         values.append(value)
-    if len(set(values)) < len(values):
-        raise UsageError(f"{flag} names {next(item for item in items if items.count(item) > 1)} more than once")
+    if twice := next((f"{value:g}" for value in values if values.count(value) > 1), None):
+        raise UsageError(f"{flag} names {twice} more than once")
     return tuple(values)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from made_arms import META, made_arm, made_columns, made_layers, made_replication
+from made_arms import META, NAMES, made_arm, made_columns, made_layers, made_replication
 
 from latprof.analysis.arms import Key, arm_of
 from latprof.analysis.compare import Tolerance, compare
 from latprof.analysis.doubts import Doubt
-from latprof.analysis.replications import Selector
+from latprof.analysis.replications import Replication, Selector
 from latprof.errors import UsageError
 from latprof.units import NS_PER_MS
 
@@ -103,6 +104,32 @@ def test_a_layer_merged_with_its_neighbour_in_one_arm_is_not_taken_for_gone() ->
     assert set(words(found, "gateway.auth").values()) <= {"same", "unknown"}
 
 
+def test_a_layer_of_an_arm_without_spans_is_unknown_and_not_gone() -> None:
+    def blind(seed: int) -> object:
+        columns = made_columns(seed, 400)
+        lateness = columns["prefill"] * 0.01
+        return replace(
+            made_replication(seed), layers={"ttft": made_layers({"client.lateness": lateness, "net+server": sum(columns.values())})}
+        )
+
+    found = compare(made_arm(A), arm_of("blind", [blind(seed) for seed in B]))  # type: ignore[misc]
+    for layer in (*NAMES, "net+server"):
+        assert set(words(found, layer).values()) == {"unknown"}, layer
+    assert "B: no request tells of gateway.auth" in found.of_layer("gateway.auth")[0].why
+    assert "A: it tells apart what net+server is made of" in found.of_layer("net+server")[0].why
+    assert set(words(found, "client.lateness").values()) == {"worse"}  # what the client sees by itself is new
+
+
+def test_a_request_that_lost_its_spans_hides_nothing() -> None:
+    def nearly_told(seed: int) -> object:
+        columns = {name: column for name, column in made_columns(seed, 400).items() if name != "router"}
+        return replace(made_replication(seed), layers={"ttft": made_layers({**columns, "net+server": np.full(400, 0.1)})})
+
+    found = compare(made_arm(A), arm_of("told", [nearly_told(seed) for seed in B]))  # type: ignore[misc]
+    assert set(words(found, "router").values()) == {"better"}
+    assert found.of_layer("net+server") == ()
+
+
 def test_failures_are_compared_as_well() -> None:
     failing = [replace(made_replication(seed), failed=np.arange(400) % 10 == 0) for seed in B]
     found = compare(made_arm(A), arm_of("failing", failing))
@@ -131,6 +158,11 @@ def test_arms_must_repeat_one_experiment() -> None:
     mixed = [made_replication(1), made_replication(2, config=other)]
     with pytest.raises(UsageError, match=r"load\.rate_per_s 50\.0 -> 60\.0"):
         arm_of("mixed", mixed)
+    elsewhere = made_replication(2, host={**META["host"], "cpu_model": "Another"})
+    with pytest.raises(UsageError, match=r"cpu_model A processor -> Another; name the runs of one configuration on one machine"):
+        arm_of("mixed", [made_replication(1), elsewhere])
+    with pytest.raises(UsageError, match="a live run -> virtual time"):
+        arm_of("mixed", [made_replication(1), made_replication(2, is_simulated=True)])
     with pytest.raises(UsageError, match="at least one run"):
         arm_of("none", [])
 
@@ -144,6 +176,42 @@ def test_what_the_arms_differ_in_is_told_and_seeds_are_not() -> None:
     assert found.place == ("cpus 2 -> 4",)
     virtual = compare(made_arm(A), made_arm(B, host=host, is_simulated=True)).apart
     assert virtual.place[0] == "a live run -> virtual time"
+
+
+def test_an_arm_takes_every_run_once() -> None:
+    with pytest.raises(UsageError, match="runs/1 hold the same run; name every run once"):
+        made_arm([1, 2, 1])
+    copied = replace(made_replication(3, run_id="a"), folder=Path("runs/copy"))
+    with pytest.raises(UsageError, match="runs/3 and runs/copy hold the same run"):
+        arm_of("copied", [made_replication(3, run_id="a"), copied])
+
+
+@pytest.mark.parametrize(("is_simulated", "level", "valid"), [(True, "fatal", False), (False, "warning", True)])
+def test_runs_of_one_seed_are_no_replications(is_simulated: bool, level: str, valid: bool) -> None:
+    runs = [replace(made_replication(1, is_simulated=is_simulated), folder=Path(name)) for name in ("a", "b")]
+    arm = arm_of("same", runs)
+    assert [(doubt.id, doubt.level) for doubt in arm.doubts] == [("same_seed", level)]
+    assert arm.valid == valid
+
+
+@pytest.mark.parametrize("name", ["starved", "generator_cpu"])
+def test_a_generator_without_its_core_makes_no_arm(name: str) -> None:
+    doubted = replace(made_replication(3), doubts=(Doubt(name, "warning", "it waited", "free a core"),))
+    assert not arm_of("doubted", [made_replication(1), doubted]).valid
+
+
+@pytest.mark.parametrize("name", ["residual", "span_coverage", "unknown_spans", "spans_lost"])
+def test_layers_in_doubt_are_shown_and_not_judged(name: str) -> None:
+    def doubted(seed: int) -> Replication:
+        return replace(made_replication(seed, plant_ms={"gateway.auth": 15.0}), doubts=(Doubt(name, "warning", "few spans", "look"),))
+
+    found = compare(made_arm(A), arm_of("doubted", [doubted(seed) for seed in B]))
+    assert found.valid
+    assert set(words(found).values()) == {"same"}
+    assert set(words(found, "gateway.auth").values()) == {"unknown"}
+    at_p50 = found.of_layer("gateway.auth")[0]
+    assert at_p50.why == "B: few spans (in 5 of 5 runs; this is one of them)"
+    assert at_p50.value == pytest.approx(15 * MS, abs=1 * MS)
 
 
 def test_a_fatal_doubt_of_one_run_is_one_of_the_arm() -> None:

@@ -77,6 +77,19 @@ def test_time_that_only_moved_is_said_to_have_moved() -> None:
     assert gated.word == "fail"
 
 
+@pytest.mark.parametrize("layer", ["gateway.safety", "gateway", "*"])
+def test_a_run_without_spans_is_open_about_every_layer(layer: str) -> None:
+    blind = [
+        replication(seed, {"client.build": np.ones(1_000), "net+server": one.values_ns["ttft"] / 1e6}) for seed, one in enumerate(runs(100))
+    ]
+    gated = gate("pr", blind, budget({**PER_LAYER, "layer": layer}), baseline(runs(0)))
+    assert set(outcomes(gated).values()) == {"inconclusive"}
+    assert gated.exit_code == Exit.INCONCLUSIVE
+    one_blind = gate("pr", [*runs(100, count=4), blind[0]], budget({**PER_LAYER, "layer": "gateway.safety"}), baseline(runs(0)))
+    assert one_blind.word == "inconclusive"
+    assert "runs/0 does not tell of gateway.safety" in one_blind.verdicts[0].why
+
+
 def test_a_relative_and_an_absolute_tolerance_must_both_be_exceeded() -> None:
     before, after = baseline(runs(0)), runs(100, gateway_ms=23.0)  # +15 %, and 3 ms
     assert outcomes(gate("pr", after, budget({**PER_LAYER, "layer": "gateway"}), before)) == {"gateway": "pass"}
@@ -90,6 +103,70 @@ def test_a_ceiling_holds_where_the_baseline_drifted() -> None:
     drifted = Baseline(Path("b"), arm_of("b", runs(0)), {key: 400e6 for key in arm_of("b", runs(0)).metric_keys() if key.p == 0.5})
     gated = gate("pr", runs(100), budget(END_TO_END), drifted)
     assert [(verdict.claim.name, verdict.outcome) for verdict in gated.verdicts][-1] == ("ttft p50 < ceiling 400ms", "fail")
+
+
+def with_ceilings(of: list[Replication], share: float) -> Baseline:
+    """A baseline whose ceilings at p50 and p95 are ``share`` of its own figures."""
+    arm = arm_of("b", of)
+    return Baseline(Path("b"), arm, {key: share * arm.figure(key).value for key in arm.metric_keys() if key.p in (0.5, 0.95)})
+
+
+def test_the_ceilings_of_a_baseline_hold_without_a_regression_rule() -> None:
+    rules = budget("ttft p50 < 10s")
+    assert gate("pr", runs(100), rules, with_ceilings(runs(0), 1.5)).word == "pass"
+    assert gate("pr", runs(100), rules, with_ceilings(runs(0), 0.5)).word == "fail"
+
+
+def test_a_ceiling_is_as_grave_as_the_rule_that_brings_it() -> None:
+    gated = gate("pr", runs(100), budget({**END_TO_END, "level": "warn"}), with_ceilings(runs(0), 0.5))
+    levels = {verdict.claim.name.split(" <")[0]: verdict.claim.level for verdict in gated.verdicts}
+    assert (levels["ttft p50"], levels["ttft p95"]) == ("warn", "error")
+
+
+def test_a_ceiling_of_a_percentile_that_one_run_cannot_tell_holds_nobody_up() -> None:
+    gated = gate("pr", runs(100, count=1), budget("ttft p50 < 10s"), with_ceilings(runs(0), 1.5))
+    assert outcomes(gated) | {"at": gated.word} == {"ttft": "inconclusive", "at": "pass"}
+
+
+def test_a_ceiling_of_another_load_is_open_and_not_broken() -> None:
+    elsewhere = with_ceilings(runs(0, meta={"host": {"cpu_model": "another"}}), 0.5)
+    gated = gate("pr", runs(100), budget("ttft p50 < 10s"), elsewhere)
+    assert gated.word == "inconclusive"
+    assert all("cpu_model" in verdict.why for verdict in gated.verdicts if "ceiling" in verdict.claim.name)
+
+
+def test_a_rule_for_each_layer_of_runs_that_tell_none_is_open() -> None:
+    gated = gate("pr", runs(100), budget({**PER_LAYER, "metric": "e2el"}), baseline(runs(0)))
+    assert [verdict.outcome for verdict in gated.verdicts] == ["inconclusive"]
+    assert "tell layers of e2el" in gated.verdicts[0].why
+    assert gated.exit_code == Exit.INCONCLUSIVE
+
+
+def test_a_rule_that_no_layer_is_large_enough_for_is_open() -> None:
+    gated = gate("pr", runs(100), budget({**PER_LAYER, "min_abs": "100s"}), baseline(runs(0)))
+    assert [(verdict.outcome, verdict.why) for verdict in gated.verdicts] == [
+        ("inconclusive", "no layer of ttft is as large as min_abs; lower it")
+    ]
+
+
+def test_a_gate_that_judged_nothing_does_not_pass() -> None:
+    assert gate("pr", runs(0), Budget()).exit_code == Exit.INCONCLUSIVE
+
+
+def test_a_layer_without_time_in_either_arm_is_no_assertion() -> None:
+    def idle(first: int) -> list[Replication]:
+        return [replication(seed, {"gateway.auth": np.zeros(1_000), "prefill": np.full(1_000, 400.0)}) for seed in range(first, first + 5)]
+
+    rule = {"kind": "regression", "at": "p50", "tolerance": "5%"}
+    gated = gate("pr", idle(100), budget({**rule, "layer": "*"}), baseline(idle(0)))
+    assert (outcomes(gated), gated.word) == ({"prefill": "pass"}, "pass")
+    assert gate("pr", idle(100), budget({**rule, "layer": "gateway.auth"}), baseline(idle(0))).word == "pass"
+
+
+def test_equal_runs_keep_a_tolerance_of_nothing() -> None:
+    rule = {**END_TO_END, "tolerance": "0%", "min_abs": "0ms"}
+    assert gate("pr", runs(0), budget(rule), baseline(runs(0))).word == "pass"
+    assert gate("pr", runs(0, gateway_ms=21), budget(rule), baseline(runs(0))).word == "fail"
 
 
 def test_a_baseline_of_another_place_says_nothing() -> None:

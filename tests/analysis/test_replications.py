@@ -63,6 +63,22 @@ def test_a_layer_nobody_tells_of_is_missing_and_not_zero() -> None:
     assert "gateway.auth" in found.why
 
 
+def test_a_replication_that_does_not_tell_of_a_layer_is_named() -> None:
+    first, *others = repeats()
+    blind = replication(7, {"client.lateness": np.full(400, 0.1), "net+server": first.values_ns["ttft"] / 1e6})
+    found = estimate([*others, blind], GATEWAY, 0.5)
+    assert math.isnan(found.value)
+    assert found.why == "runs/7 does not tell of gateway: it may be in net+server"
+
+
+def test_a_layer_that_took_no_time_in_one_replication_is_zero_there() -> None:
+    runs = repeats()
+    retried = replication(7, {"client.retry": np.full(400, 2.0), "prefill": runs[0].values_ns["ttft"] / 1e6})
+    seen_from_outside = replication(8, {"client.lateness": np.full(400, 0.1), "net+server": runs[0].values_ns["ttft"] / 1e6})
+    found = estimate([*runs, retried, seen_from_outside], Selector("ttft", "client.retry"), None)
+    assert found.figures == pytest.approx([0, 0, 0, 0, 0, 2e6, 0])
+
+
 @pytest.mark.parametrize("layer", ["router", "engine", "engine.queue"])
 def test_what_the_evidence_merges_cannot_be_told_apart(layer: str) -> None:
     found = estimate(repeats(), Selector("ttft", layer), 0.5)

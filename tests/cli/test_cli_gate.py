@@ -210,6 +210,8 @@ def test_a_layer_that_the_runs_do_not_know_is_inconclusive(place: Path, tmp_path
         ("budgets: [ttft p95 < 5ms]", ("good", "good/r01"), "hold the same run"),
         ("budgets: [ttft p95 < 5ms]", ("good", "--inconclusive", "maybe"), "--inconclusive must be pass, warn or fail, got 'maybe'"),
         ("budgets: [ttft p95 < 5ms]", ("--simulate", "config.yaml", "-R", "-1"), "--replications must be at least 1, got -1"),
+        ("budgets: [ttft p95 < 5ms]", ("--simulate", "config.yaml", "-R", "0"), "--replications must be at least 1, got 0"),
+        ("budgets: [ttft p95 < 5ms]", ("good", "-R", "0"), "--replications belongs to --simulate"),
         ("budgets: [{kind: regression, metric: ttft, at: p50}]", ("good",), "name one with --baseline FILE"),
     ],
 )
@@ -237,6 +239,9 @@ def test_a_gate_without_a_budget(place: Path) -> None:
     assert "latprof budget init RUN" in done.stderr
     run = latprof(place, "run", "--replications", "3")
     assert run.returncode == 2
+    none = latprof(place, "run", "--budget", "budget.yaml", "-R", "0")
+    assert none.returncode == 2
+    assert "--replications must be at least 1, got 0" in none.stderr
     assert "--replications is for a gate; say what is promised with --budget FILE" in run.stderr
 
 

@@ -100,11 +100,15 @@ def test_the_ceiling_stays_while_the_baseline_rolls(tmp_path: Path) -> None:
     assert save(arm(scale=1.25), file, ceiling_share=0.1).ceilings_ns[key] == pytest.approx(1.1 * arm(scale=1.25).figure(key).value)
 
 
-def test_ceilings_of_another_load_do_not_stay(tmp_path: Path) -> None:
+def test_ceilings_of_another_load_go_only_when_asked_to(tmp_path: Path) -> None:
     file = tmp_path / "b.json"
     key = Key(Selector("ttft"), 0.5)
     save(arm(config={"load": {"rate_per_s": 5.0}}), file)
-    anew = save(arm(scale=2.0, config={"load": {"rate_per_s": 9.0}}), file)
+    before = file.read_bytes()
+    with pytest.raises(UsageError, match=r"another load \(load\.rate_per_s 5\.0 -> 9\.0\).*--ceiling 20%"):
+        save(arm(scale=2.0, config={"load": {"rate_per_s": 9.0}}), file)
+    assert file.read_bytes() == before
+    anew = save(arm(scale=2.0, config={"load": {"rate_per_s": 9.0}}), file, ceiling_share=0.2)
     assert anew.ceilings_ns[key] == pytest.approx(1.2 * arm(scale=2.0).figure(key).value)
 
 
@@ -174,6 +178,18 @@ def test_runs_are_found_in_a_folder_of_them(tmp_path: Path) -> None:
     assert runs_at(tmp_path) == [tmp_path / "01", tmp_path / "02"]
     assert runs_at(tmp_path / "01") == [tmp_path / "01"]
     assert runs_at(tmp_path / "none") == [tmp_path / "none"]
+
+
+def test_layers_in_doubt_are_no_baseline_and_the_whole_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doubted = [replace(one, doubts=(Doubt("spans_lost", "warning", "spans were lost", "look"),)) for one in runs()]
+    monkeypatch.setattr("latprof.pipeline.replication_of", lambda folder, _objectives=None: doubted[int(folder.name)])
+    save_baseline([tmp_path / str(seed) for seed in SEEDS], tmp_path / "b.json", None)
+    assert "no layer can be held against it: spans were lost" in capsys.readouterr().out
+    kept = load(tmp_path / "b.json").arm
+    assert kept.figure(Key(Selector("ttft"), 0.5)).has_interval
+    assert not kept.figure(Key(Selector("ttft", "gateway.auth"), 0.5)).has_interval
 
 
 def test_runs_nobody_may_trust_are_no_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

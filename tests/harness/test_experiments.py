@@ -67,6 +67,7 @@ def test_a_real_trace_is_replayed_to_the_token() -> None:
         assert missed(replay.figures(told, replay.TRACE, 10, shift=1))
 
 
+@pytest.mark.slow
 def test_memory_is_flat_in_the_length_of_a_run() -> None:
     assert missed(long_run.figures(long_run.record(600_000))) == []
     assert missed(long_run.figures(long_run.record(1_500_000, flush_every_s=3600.0)))

@@ -18,6 +18,7 @@ def missed(figures: list[Figure]) -> list[str]:
     return [f"{figure.name}: {figure.value:g}, asked {figure.asked}" for figure in figures if not figure.passed]
 
 
+@pytest.mark.slow
 def test_what_came_is_what_was_asked_for_and_a_starved_generator_says_so() -> None:
     constant = offered.measure("constant", 100, 300, tries=2)
     # On a busy test machine neither a lag at p99 nor a CV means anything in 3 s; how many came, and how fast, does.

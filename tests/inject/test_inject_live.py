@@ -31,7 +31,10 @@ def ran(folder: Path, requests: int = 24, **overrides: Any) -> Opened:
     return open_run(run(load_config(None, config)).folder)
 
 
-@pytest.mark.parametrize("before", ["gateway", "router", "prefill", "decode"])
+_SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("before", ["gateway", "router", pytest.param("prefill", marks=_SLOW), pytest.param("decode", marks=_SLOW)])
 def test_the_delay_is_a_row_of_the_budget_wherever_it_is_put(before: Stage, tmp_path: Path) -> None:
     opened = ran(tmp_path, inject={"before": before, "delays": DELAYS, "per": "request", "block": "10s"})
     ttft, requests = opened.tables.ttft, opened.observed.requests

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -62,6 +63,16 @@ def test_junit_skips_what_is_inconclusive_and_never_fails_a_warning() -> None:
     warning = found["router p95 < 5ms"].find("skipped")
     assert warning is not None
     assert warning.attrib["message"].startswith("warning, 4.00 ms over")
+
+
+def test_junit_fails_what_is_open_where_that_is_taken_for_a_failure() -> None:
+    gated = replace(made_gate(), inconclusive="fail")
+    assert (suite(gated).attrib["failures"], suite(gated).attrib["skipped"]) == ("2", "1")  # the warning is skipped as before
+    failure = cases(gated)["ttft p99 < 900ms"].find("failure")
+    assert failure is not None
+    assert failure.attrib["message"].startswith("inconclusive, taken for a failure: observed 850.00 ms")
+    invalid = replace(made_gate(invalid=True), inconclusive="fail")
+    assert (suite(invalid).attrib["failures"], suite(invalid).attrib["skipped"]) == ("0", "7")
 
 
 def test_junit_of_runs_that_cannot_be_trusted() -> None:
@@ -160,6 +171,12 @@ def test_otava_rows_are_added_with_new_columns_at_the_end() -> None:
     assert rows[0]["commit"] == "0123abc"
     with pytest.raises(ConfigError, match="is not a CSV that latprof gate wrote"):
         otava_csv(made_gate(), "a,b\n1,2\n")
+
+
+@pytest.mark.parametrize("row", ["1,2,3,4", "1,2"], ids=["long", "short"])
+def test_an_otava_file_with_a_row_of_another_length_is_refused(row: str) -> None:
+    with pytest.raises(ConfigError, match="line 3 has not as many cells"):
+        otava_csv(made_gate(), f"time,commit,verdict\n1,2,pass\n{row}\n")
 
 
 # --- the terminal -------------------------------------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ def test_the_longest_prompts_are_exact_and_quick() -> None:
     assert took_s < 2  # 0.03 and 0.05 s when this was written
 
 
-@pytest.mark.parametrize("tokens", [1, 17, 4_096])
+@pytest.mark.parametrize("tokens", [1, 17, pytest.param(4_096, marks=pytest.mark.slow)])
 def test_a_thousand_seeds(tokens: int) -> None:
     texts = [BUNDLED.text(tokens, seed, seed % 7) for seed in range(1000)]
     lengths = {len(encoding.ids) for encoding in BUNDLED.tokenizer.encode_batch_fast(texts, add_special_tokens=False)}

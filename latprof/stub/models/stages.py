@@ -96,6 +96,13 @@ def servers_of(stub: Stub) -> dict[str, int]:
     return stations | {"prefill": stub.prefill.workers * stub.prefill.replicas, "decode": stub.decode.slots * stub.decode.replicas}
 
 
+def replicas_of_pools(stub: Stub) -> dict[str, int]:
+    """Layer -> how many replicas its servers are shared out among, by a balancer: a request waits at its own, however free the others are."""
+    if stub.engine.mode == "colocated":
+        return {}
+    return {"prefill": stub.prefill.replicas, "decode": stub.decode.replicas}
+
+
 def speedup_of(stub: Stub, layer: str) -> float:
     """The product of the speed-ups that name the layer or a prefix of it."""
     factor = 1.0

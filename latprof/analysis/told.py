@@ -1,0 +1,55 @@
+"""Which layers a run tells of: a layer that is not among its columns took no time, unless a column may hide it. Missing is not zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from latprof.layers.vocabulary import UNATTRIBUTED, belongs_to
+
+NEGLIGIBLE: Final = 0.001
+"""A layer below this share of its metric is too small to matter."""
+
+# What the client sees by itself, whether or not anybody behind the address sends spans.
+_IN_FRONT: Final = ("client", "net.dns", "net.connect", "net.tls", "net.upload", "injected", "tool", "think", f"{UNATTRIBUTED}client")
+# What an engine that does not tell its parts apart is made of.
+_OF_ENGINES: Final = ("engine", "prefill", "kv.transfer", "decode.first", "detokenize")
+
+
+def counts_to(name: str, layer: str) -> bool:
+    """Whether a column counts towards ``layer``: itself, a child, or merged from nothing but such."""
+    return name == layer or all(belongs_to(part, layer) for part in parts(name))
+
+
+def parts(name: str) -> list[str]:
+    """The layers that a column is merged from."""
+    return name.split("+")
+
+
+def hides(column: str, layer: str) -> bool:
+    """Whether ``column`` is a block whose parts nothing tells apart (``net+server``, ``net+engine``), and ``layer`` may be in it."""
+    blocks = parts(column)
+    if "server" in blocks:
+        return not all(_is_in(part, _IN_FRONT) for part in parts(layer))
+    return "engine" in blocks and any(_is_in(part, _OF_ENGINES) for part in parts(layer))
+
+
+def hidden_in(names: Sequence[str], layer: str) -> str:
+    """The column among ``names`` that may hide ``layer``; empty where the layer has a column, or where its absence means that it took no time."""
+    if any(counts_to(name, layer) for name in names):
+        return ""
+    return next((name for name in names if hides(name, layer)), "")
+
+
+def tells_apart(names: Sequence[str], block: str) -> bool:
+    """Whether columns among ``names`` are what ``block`` does not tell apart: then it is missing among them, and not zero."""
+    return block not in names and any(hides(block, name) for name in names)
+
+
+def matters(part: float, whole: float) -> bool:
+    """Whether ``part`` of ``whole`` is more than a request or two whose spans were lost; so it is taken to be where nobody knows."""
+    return not part <= NEGLIGIBLE * whole
+
+
+def _is_in(part: str, of: Sequence[str]) -> bool:
+    return any(belongs_to(part, one) for one in of)
