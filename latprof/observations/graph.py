@@ -16,13 +16,12 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from latprof.client.course import waits_for
 from latprof.errors import UsageError
 from latprof.observations.columns import BoolArray, IntArray, TextArray, int_column, text_column
-from latprof.observations.names import STEPS_PARQUET, STEPS_STREAM, draft_of
-from latprof.observations.streams import batches, read_parquet
+from latprof.observations.names import STEPS_PARQUET, STEPS_STREAM
+from latprof.observations.streams import batches, compact_stream, read_parquet
 from latprof.workload.sessions import Session, Step, Turn
 
 STEPS_SCHEMA = pa.schema(
@@ -156,18 +155,7 @@ def compact_steps(folder: Path) -> None:
     Raises:
         UsageError: the folder cannot be written.
     """
-    stream, path = folder / STEPS_STREAM, folder / STEPS_PARQUET
-    try:
-        if stream.exists() and not path.exists():
-            table = pa.Table.from_batches(batches(stream, STEPS_SCHEMA), STEPS_SCHEMA)
-            draft = draft_of(path)
-            pq.write_table(table, draft, compression="zstd")
-            draft.replace(path)
-        stream.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"{folder}: cannot be compacted ({error.strerror or error}); nothing is lost: free some space and run latprof report {folder}"
-        ) from error
+    compact_stream(folder / STEPS_STREAM, folder / STEPS_PARQUET, STEPS_SCHEMA)
 
 
 def _is_plain(session: Session) -> bool:

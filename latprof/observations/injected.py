@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from latprof.errors import UsageError
 from latprof.observations.columns import IntArray, TextArray, int_column, text_column
-from latprof.observations.names import INJECT_PARQUET, INJECT_STREAM, draft_of
-from latprof.observations.streams import batches, read_parquet
+from latprof.observations.names import INJECT_PARQUET, INJECT_STREAM
+from latprof.observations.streams import batches, compact_stream, read_parquet
 from latprof.units import MISSING_NS
 
 INJECT_SCHEMA = pa.schema(
@@ -124,18 +123,7 @@ def compact_injected(folder: Path) -> None:
     Raises:
         UsageError: the folder cannot be written.
     """
-    stream, path = folder / INJECT_STREAM, folder / INJECT_PARQUET
-    try:
-        if stream.exists() and not path.exists():
-            table = pa.Table.from_batches(batches(stream, INJECT_SCHEMA), INJECT_SCHEMA)
-            draft = draft_of(path)
-            pq.write_table(table, draft, compression="zstd")
-            draft.replace(path)
-        stream.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"{folder}: cannot be compacted ({error.strerror or error}); nothing is lost: free some space and run latprof report {folder}"
-        ) from error
+    compact_stream(folder / INJECT_STREAM, folder / INJECT_PARQUET, INJECT_SCHEMA)
 
 
 def rows_of(injected: Injected, trace_ids: TextArray) -> IntArray:

@@ -274,3 +274,22 @@ def _unfinished_named(table: pa.Table) -> pa.Table:
     unfinished = pc.and_(pc.is_null(table["end_ns"]), pc.equal(table["error_class"], ErrorClass.NONE.value))
     named = pc.if_else(unfinished, ErrorClass.UNFINISHED.value, table["error_class"])
     return table.set_column(index, table.schema.field(index), named)
+
+
+def compact_stream(stream: Path, path: Path, schema: pa.Schema) -> None:
+    """Turn one stream into Parquet and remove it. Can be cut off anywhere and repeated; does nothing where there is no stream.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    try:
+        if stream.exists() and not path.exists():
+            draft = draft_of(path)
+            pq.write_table(pa.Table.from_batches(batches(stream, schema), schema), draft, compression="zstd")
+            draft.replace(path)
+        stream.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{path.parent}: cannot be compacted ({error.strerror or error}); nothing is lost: free some space and run latprof report"
+            f" {path.parent}"
+        ) from error
