@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TextIO
 
 from rich.box import SIMPLE, Box
@@ -17,17 +16,14 @@ from rich.text import Text
 
 from latprof.analysis.doubts import Doubt, Level
 from latprof.analysis.injection import Injection
-from latprof.analysis.laws import Law
 from latprof.analysis.metrics import SAMPLED
 from latprof.analysis.quantiles import SHOWN
 from latprof.analysis.task import METRIC as TASK
-from latprof.layers.call import AFTER_FIRST_TOKEN
-from latprof.report import injected, presets
+from latprof.report import injected
 from latprof.report.inert import harmless
 from latprof.report.table import BAR_WIDTH, Grid, Line, broken, grid
-from latprof.report.tasks import sentences
-from latprof.report.values import Budget, Column, LayerRow, Report
-from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
+from latprof.report.values import Budget, Report
+from latprof.report.words import NAMES, SIMULATED, Mood, by_prefix, facts, in_ms, largest, of_the_call, verdict
 
 _STYLES: Mapping[Level, str] = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
 _ASCII_LINES = Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
@@ -37,9 +33,7 @@ _UTF_BAR, _ASCII_BAR = ("░", "█"), (".", "#")
 _WIDTH_IN_FILES = 120
 _BARS_FROM = 108
 _NARROWEST_NAME = 14
-# Stations less busy than this are not named.
-_WORTH_NAMING = 0.01
-_NAMES: Mapping[str, str] = {"ttft": "TTFT", "e2el": "the call", TASK: "TASK"}
+_MOODS: Mapping[Mood, str] = {"good": "bold green", "warn": "bold yellow", "bad": "bold red"}
 
 
 def render(report: Report, file: TextIO | None = None, *, stderr: bool = False) -> None:
@@ -73,13 +67,9 @@ def write(report: Report, console: Console) -> None:
 
 def _verdict(report: Report, console: Console) -> None:
     if report.is_simulated:
-        console.print(Text("simulated (virtual time): nothing was measured", "bold cyan"))
-    if report.valid:
-        warnings = sum(doubt.level == "warning" for doubt in report.doubts)
-        told = f", with {_number(warnings, 'warning')}" if warnings else ""
-        console.print(Text(f"VALID{told}", "bold yellow" if warnings else "bold green"))
-    else:
-        console.print(Text("NOT VALID: do not use these figures for a decision", "bold red"))
+        console.print(Text(SIMULATED, "bold cyan"))
+    text, mood = verdict(report)
+    console.print(Text(text, _MOODS[mood]))
     for doubt in report.doubts:
         _doubt(doubt, console)
     console.print()
@@ -97,71 +87,12 @@ def _doubt(doubt: Doubt, console: Console) -> None:
 # --- the budget ---------------------------------------------------------------------------------------------------------------------------
 
 
-def largest(budget: Budget, laid_out: Grid) -> str:
-    """One plain sentence: the largest layer at the middle, and at the end of the table, with the figures as printed."""
-    parts: list[str] = []
-    named = ""
-    for index in sorted({0, len(budget.columns) - 1}):
-        column = budget.columns[index]
-        row = max(budget.rows, key=lambda row: row.total_ns[column.label])
-        cell = next((line.cells[index] for line in laid_out.lines if line.layer == row.layer), "0")
-        share = row.total_ns[column.label] / column.value_ns if column.value_ns else 0.0
-        first = f"The largest layer of {_NAMES[budget.metric]} is {row.layer}"
-        who = "it is the same" if row.layer == named else f"it is {row.layer}" if named else first
-        what = f"{cell} of {laid_out.total.cells[index]} ms ({100 * share:.0f} %)"
-        parts.append(f"{_where(column)} {who}, {what}" if named else f"{who} {_where(column)}: {what}")
-        named = row.layer
-    return "; ".join(parts) + "." + _rise(budget)
-
-
-def of_the_call(budget: Budget) -> str:
-    """What the whole call is made of, in one sentence: what came before the first token, and after it."""
-    column = budget.columns[0]
-    after = {row.layer: row.total_ns[column.label] for row in budget.rows if row.layer in AFTER_FIRST_TOKEN}
-    parts = {"before the first token": column.value_ns - sum(after.values()), **after}
-    told = ", ".join(
-        f"{name} {_ms(value_ns)} ms ({100 * value_ns / column.value_ns:.0f} %)" for name, value_ns in parts.items() if column.value_ns > 0
-    )
-    return f"The whole call {_where(column)}, {_ms(column.value_ns)} ms: {told}."
-
-
-def _where(column: Column) -> str:
-    return f"at {column.label}" if column.kind == "percentile" else f"in the {column.label}"
-
-
-def by_prefix(budget: Budget) -> str:
-    """The parts of the stack with several layers, each as one sum at the first column."""
-    first = budget.columns[0]
-    groups: dict[str, list[float]] = {}
-    for row in budget.rows:
-        prefixes = {part.split(".", 1)[0] for part in row.layer.split("+")}
-        if len(prefixes) == 1 and row.total_ns[first.label] > 0:
-            groups.setdefault(prefixes.pop(), []).append(row.total_ns[first.label])
-    sums = [(name, sum(parts)) for name, parts in groups.items() if len(parts) > 1 and first.value_ns > 0]
-    told = (f"{name} {_ms(value_ns)} ms ({100 * value_ns / first.value_ns:.0f} %)" for name, value_ns in sums)
-    return f"Together, {_where(first)}: {', '.join(told)}." if sums else ""
-
-
-def _rise(budget: Budget) -> str:
-    """Which layer the tail comes from."""
-    first, last = budget.columns[0], budget.columns[-1]
-    if first.kind != "percentile" or last.kind != "percentile" or last.value_ns <= first.value_ns:
-        return ""
-
-    def rise_ns(row: LayerRow) -> float:
-        return row.total_ns[last.label] - row.total_ns[first.label]
-
-    row = max(budget.rows, key=rise_ns)
-    share = rise_ns(row) / (last.value_ns - first.value_ns)
-    return f" Of the rise from {first.label} to {last.label}, {100 * share:.0f} % is {row.layer}."
-
-
 def _budget(budget: Budget, console: Console) -> None:
     laid_out = grid(budget)
     console.print(Text(largest(budget, laid_out), "bold"))
     console.print(by_prefix(budget))
     console.print()
-    console.print(f"{_NAMES[budget.metric]} budget in ms: what each layer contributes at a percentile ({budget.requests} {_of(budget)})")
+    console.print(f"{NAMES[budget.metric]} budget in ms: what each layer contributes at a percentile ({budget.requests} {_of(budget)})")
     console.print(_table(laid_out, console))
     for note in _footnotes(budget, laid_out):
         console.print(Padding(Text(note, "dim"), (0, 0, 0, 2)))
@@ -219,7 +150,7 @@ def _drawn(line: Line, *, ascii_only: bool) -> Text:
 def _footnotes(budget: Budget, laid_out: Grid) -> Iterator[str]:
     first = budget.columns[0].label
     dash = "; - was not told apart" if laid_out.has_untold_parts else ""
-    yield f"Layers add up to the last row (Harrell-Davis percentiles of {_NAMES[budget.metric]}). share, wait and service are at {first}{dash}."
+    yield f"Layers add up to the last row (Harrell-Davis percentiles of {NAMES[budget.metric]}). share, wait and service are at {first}{dash}."
     if any(column.kind == "tail mean" for column in budget.columns):
         yield f"tail mean: the mean of the slowest 5 % of the {_of(budget)}."
     names = []
@@ -262,7 +193,7 @@ def _metrics(report: Report, console: Console) -> None:
     for metric, name in {**SAMPLED, TASK: "task"}.items():
         found = report.metrics[metric]
         if found.n:
-            table.add_row(name, _ms(found.mean), *(_ms(value) for value in found.percentiles), str(found.n))
+            table.add_row(name, in_ms(found.mean), *(in_ms(value) for value in found.percentiles), str(found.n))
     console.print(table)
     console.print(
         Padding(Text("Linearly interpolated percentiles, from the intended start unless it says from send.", "dim"), (0, 0, 0, 2))
@@ -274,90 +205,6 @@ def _facts(report: Report, console: Console) -> None:
     lines = Table.grid(padding=(0, 2))
     lines.add_column(style="bold")
     lines.add_column()
-    for name, text in _lines(report):
+    for name, text in facts(report):
         lines.add_row(name, Text(text))
     console.print(lines)
-
-
-def _lines(report: Report) -> Iterator[tuple[str, str]]:
-    rate, counts = report.rate, report.counts
-    yield "load", report.arrival_model
-    intended = f"{_figure(rate.intended_per_s)}/s intended, " if not math.isnan(report.facts.asked_per_s) else ""
-    yield "rate", f"{intended}{_figure(rate.achieved_per_s)}/s achieved, CV of the gaps {_figure(rate.achieved_cv)}"
-    warmup = f"; {counts.warmup} more for warm-up" if counts.warmup else ""
-    planned = f" of {counts.planned} planned" if counts.planned not in {MISSING_NS, counts.sent} else ""
-    yield (
-        "requests",
-        f"{counts.sent}{planned} sent in {rate.duration_ns / NS_PER_S:.1f} s, {counts.ok} ok, {counts.failed} failed{warmup}",
-    )
-    if counts.errors:
-        yield "errors", ", ".join(f"{name} {number}" for name, number in counts.errors.items())
-    if report.goodput is not None:
-        wanted = ", ".join(f"{metric} <= {limit_ms:g} ms" for metric, limit_ms in report.goodput.objectives_ms.items())
-        share = f"{100 * report.goodput.share:.1f} %" if not math.isnan(report.goodput.share) else "-"
-        yield "goodput", f"{_figure(report.goodput.per_s)}/s ({share} meet {wanted})"
-    if report.tasks is not None:
-        yield "tasks", "; ".join(sentences(report.tasks))
-    if report.tokens_sources:
-        source = " and ".join(report.tokens_sources)
-        yield (
-            "tokens",
-            f"{_figure(rate.output_tokens_per_s)}/s out, {_figure(report.tokens_per_chunk)} per chunk, counted by {source}",
-        )
-    if report.is_simulated:
-        yield "stations", _stations(report.facts.laws)
-    else:
-        yield "instrument", _instrument(report)
-    if report.host and not report.is_simulated:
-        yield "host", _host(report)
-    for line in presets.lines(report.presets):
-        yield "preset", line
-    where = f"{report.url}, " if report.url else ""
-    yield "target", f"{where}{'the stack in a box' if report.is_stub else f'model {report.model}'}; seed {report.seed}"
-    yield "written", f"{report.folder}  (latprof report {report.folder} prints this again)"
-
-
-def _stations(laws: Sequence[Law]) -> str:
-    """The stations by how busy they were."""
-    busy = sorted((law for law in laws if law.servers), key=lambda law: -law.utilisation)
-    shown = [f"{law.layer} {100 * law.utilisation:.1f} % of {law.servers}" for law in busy if law.utilisation >= _WORTH_NAMING]
-    told = f"{', '.join(shown)} busy" if shown else "all idle"
-    return f"{told}; Little's law and the utilisation law hold at all {len(laws)} to 1 %" if all(law.holds for law in laws) else told
-
-
-def _instrument(report: Report) -> str:
-    """The error of the instrument itself, beside what it measured."""
-    facts, of_run = report.facts, report.facts.instrument
-    parts = []
-    if of_run is not None:
-        parts += [f"{of_run.stamps} stamps"] if of_run.stamps != "unknown" else []
-        parts.append(_number(of_run.workers, "worker"))
-    parts += [f"{100 * facts.cpu_share:.0f} % of a core"] if not math.isnan(facts.cpu_share) else []
-    if not math.isnan(facts.loop_lag_p99_ns):
-        parts.append(f"event loop {_ms(facts.loop_lag_p99_ns)} ms late at p99")
-    if not math.isnan(facts.lateness_p99_ns):
-        parts.append(f"requests {_ms(facts.lateness_p99_ns)} ms late at p99")
-    if not math.isnan(facts.interval_share):
-        parts.append(f"{100 * facts.interval_share:.2g} % of the chunks are intervals")
-    return ", ".join(parts) or "nothing recorded"
-
-
-def _host(report: Report) -> str:
-    host = report.host
-    parts = [str(host[key]) for key in ("cpu_model", "kernel", "python") if host.get(key)]
-    if host.get("cpus"):
-        parts.insert(1 if host.get("cpu_model") else 0, _number(int(host["cpus"]), "core"))
-    return ", ".join(parts)
-
-
-def _ms(value_ns: float) -> str:
-    value = value_ns / NS_PER_MS
-    return "-" if math.isnan(value) else f"{value:.2f}" if value < 1_000 else f"{value:.1f}"
-
-
-def _figure(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3g}" if value < 100 else f"{value:.1f}"
-
-
-def _number(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
