@@ -47,6 +47,8 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any configuration key, e.g. stub.gateway.auth=5ms; repeatable")
 ]
 
+Html = Annotated[bool, typer.Option("--html/--no-html", help="an HTML report, report.html in the folder")]
+
 FindGoodput = Annotated[
     float | None,
     typer.Option(metavar="SHARE", help="search the highest load at which this share of the requests meets --goodput, e.g. 0.99"),
@@ -129,6 +131,7 @@ def run(
     inject_delay: Annotated[
         str | None, typer.Option(metavar="gateway=0,5,20,50ms", help="causal check: delay requests at random; docs/causal.md")
     ] = None,
+    html: Html = True,
     dry_run: Annotated[bool, typer.Option(help="print the plan, send nothing")] = False,
     sweep_: Annotated[
         str | None, typer.Option("--sweep", metavar="rate=5,10,20", help="or concurrency=...: a run at each; docs/sweeps.md")
@@ -213,7 +216,7 @@ def run(
                 raise UsageError(
                     f"{flag} is for a gate; say what is promised with --budget FILE (latprof budget init RUN writes a first one)"
                 )
-        raise typer.Exit(run_and_print(settings, json_file=json_file, dry_run=dry_run, quiet=quiet))
+        raise typer.Exit(run_and_print(settings, json_file=json_file, dry_run=dry_run, quiet=quiet, html=html))
 
 
 @app.command()
@@ -249,6 +252,7 @@ def sweep(
     seed: Annotated[int | None, typer.Option(help="of the first replication; the next one's is one more")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="folder of the sweep; runs/<time> by default")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
+    html: Html = True,
     quiet: Quiet = False,
     set_: Set = None,
 ) -> None:
@@ -282,7 +286,7 @@ def sweep(
     )
     with _flags_named(said):
         settings = load_config(config, _nested(said))
-        raise typer.Exit(sweep_and_print(settings, asked, json_file=json_file, quiet=quiet))
+        raise typer.Exit(sweep_and_print(settings, asked, json_file=json_file, quiet=quiet, html=html))
 
 
 @app.command()
@@ -307,6 +311,7 @@ def simulate(
     goodput: Annotated[str | None, typer.Option(metavar="'ttft:200 tpot:50'", help="objectives in ms")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="run folder; runs/<time> by default")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
+    html: Html = True,
     allow_unstable: Annotated[bool, typer.Option(help="play it even if a layer is asked for more than it can do")] = False,
     set_: Set = None,
 ) -> None:
@@ -339,7 +344,7 @@ def simulate(
     )
     with _flags_named(said):
         settings = load_config(config, _nested(said))
-        raise typer.Exit(simulate_and_print(settings, json_file=json_file, allow_unstable=allow_unstable))
+        raise typer.Exit(simulate_and_print(settings, json_file=json_file, allow_unstable=allow_unstable, html=html))
 
 
 @app.command()
@@ -347,6 +352,7 @@ def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")],
     *,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="the report as one HTML file that opens offline")] = None,
     perfetto: Annotated[Path | None, typer.Option(metavar="FILE", help="single requests as a trace, for ui.perfetto.dev")] = None,
     folded: Annotated[Path | None, typer.Option(metavar="FILE", help="the TTFT budget as stacks, for flame graphs")] = None,
     at: Annotated[str | None, typer.Option(metavar="p99", help="the percentile of --folded, or mean")] = None,
@@ -361,7 +367,7 @@ def report(
     from latprof.commands_export import Exports
 
     exports = Exports(perfetto, folded, at, otlp, tuple(otlp_header or ()), genai_metrics)
-    raise typer.Exit(report_and_print(run_folder, json_file=json_file, exports=exports))
+    raise typer.Exit(report_and_print(run_folder, json_file=json_file, html=html, exports=exports))
 
 
 @app.command()
@@ -403,6 +409,7 @@ def compare(
     pairs: Annotated[int, typer.Option(help="runs of each side, an even number")] = 6,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="where the runs go; runs/<time> by default")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="the comparison as one HTML file that opens offline")] = None,
     quiet: Quiet = False,
     set_: Set = None,
 ) -> None:
@@ -412,7 +419,7 @@ def compare(
     said = tuple(_assignments(set_))
     asked = Asked(metric, tolerance, min_abs, interleave, simulate, config, pairs, out, _nested(said))
     with _flags_named(said):
-        raise typer.Exit(compare_and_print(a, b, asked, json_file=json_file, quiet=quiet))
+        raise typer.Exit(compare_and_print(a, b, asked, json_file=json_file, html=html, quiet=quiet))
 
 
 @baseline_app.command("save")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from latprof.config import Config
 from latprof.errors import Exit, RunFailedError, UsageError
-from latprof.pipeline import ENDING_SIGNALS, exit_code_of, new_runner, open_run, run
+from latprof.pipeline import ENDING_SIGNALS, Opened, exit_code_of, new_runner, open_run, run
 
 if TYPE_CHECKING:
     from latprof.commands_export import Exports
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _LOOK_EVERY_S = 1.0
 
 
-def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quiet: bool) -> Exit:
-    """``latprof run``."""
+def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quiet: bool, html: bool = True) -> Exit:
+    """``latprof run``; ``html``: with a page in the run folder."""
     from latprof.observations.scrub import scrub_url
     from latprof.schedule.build import build_plan
     from latprof.schedule.size import plan_size
@@ -34,15 +34,18 @@ def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quie
             return Exit.DONE
     outcome = run(config, quiet=quiet)
     print_report(outcome.report, json_file)
+    if html:
+        write_html(outcome.opened, quiet=quiet)
     return outcome.exit_code
 
 
-def report_and_print(folder: Path, *, json_file: Path | None, exports: Exports | None = None) -> Exit:
+def report_and_print(folder: Path, *, json_file: Path | None, html: Path | None = None, exports: Exports | None = None) -> Exit:
     """``latprof report``, of a run or of a sweep; ``exports`` of a run are written beside it."""
     from latprof.commands_export import check, export
     from latprof.sweep.stored import is_sweep
 
     check_writable(json_file)
+    check_writable(html, "--html")
     if exports is not None:
         check(exports, json_file)
     if is_sweep(folder):
@@ -50,12 +53,28 @@ def report_and_print(folder: Path, *, json_file: Path | None, exports: Exports |
 
         if exports:
             raise UsageError(f"{folder}: is a sweep; --perfetto, --folded and --otlp are of one run: name one of those in it")
-        return report_sweep_and_print(folder, json_file=json_file)
+        return report_sweep_and_print(folder, json_file=json_file, html=html)
     opened = open_run(folder)
     print_report(opened.report, json_file, stderr=exports is not None and exports.on_stdout)
+    if html is not None:
+        write_html(opened, html)
     if exports:
         export(opened, exports)
     return exit_code_of(opened.report)
+
+
+def write_html(opened: Opened, file: Path | None = None, *, quiet: bool = False) -> None:
+    """The page of a run, by default in its folder; where it is goes to standard error.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    from latprof.pages import write_page
+    from latprof.report.inert import plain
+
+    written = write_page(opened, file)
+    if not quiet:
+        sys.stderr.write(f"page: {plain(str(written))}\n")
 
 
 def diagnose_and_print(*, as_json: bool) -> Exit:

@@ -36,23 +36,27 @@ class Asked:
     overrides: Mapping[str, Any] | None = None
 
 
-def compare_and_print(a: str, b: str, asked: Asked, *, json_file: Path | None, quiet: bool) -> Exit:
-    """``latprof compare``."""
+def compare_and_print(a: str, b: str, asked: Asked, *, json_file: Path | None, html: Path | None = None, quiet: bool) -> Exit:
+    """``latprof compare``; ``html``: where its page goes, into the folder of runs made now where there is one."""
     from latprof.analysis.compare import compare
     from latprof.commands import check_writable
 
     check_writable(json_file)
+    check_writable(html, "--html")
     if asked.metric not in _METRICS:
         raise UsageError(f"--metric must be one of {', '.join(_METRICS)}, got {asked.metric!r}; layers add up to these")
     tolerance = _tolerance(asked)
     is_whole = True
     if asked.interleave or asked.simulate:
-        arms, is_whole = _measured(a, b, asked, quiet=quiet)
+        arms, out, is_whole = _measured(a, b, asked, quiet=quiet)
+        paths, html = (out / "a", out / "b"), html or out / "report.html"
     else:
-        arms = _read(a, b, asked)
+        arms, paths = _read(a, b, asked), (Path(a), Path(b))
     told = compare(*arms, asked.metric, tolerance)
     refused = _refused(a, b, told)
     _print(told, refused, json_file)
+    if html is not None:
+        _write_html(told, refused, paths, html, quiet=quiet)
     if not is_whole:
         return Exit.INTERRUPTED
     if not told.valid:
@@ -97,7 +101,7 @@ def _is_url(text: str) -> bool:
 # --- arms that are measured now -----------------------------------------------------------------------------------------------------------
 
 
-def _measured(a: str, b: str, asked: Asked, *, quiet: bool) -> tuple[tuple[Arm, Arm], bool]:
+def _measured(a: str, b: str, asked: Asked, *, quiet: bool) -> tuple[tuple[Arm, Arm], Path, bool]:
     from latprof.baseline import arm_of_runs
     from latprof.interleave import blocks, measure
     from latprof.observations.folder import create, discard
@@ -118,7 +122,7 @@ def _measured(a: str, b: str, asked: Asked, *, quiet: bool) -> tuple[tuple[Arm, 
             f"it was ended before both sides of one pair were measured, so there is nothing to compare; {out} holds what there is"
         )
     sys.stderr.write(f"the runs are in {out}; latprof compare {out / 'a'} {out / 'b'} prints this again\n")
-    return (arm_of_runs(found.a), arm_of_runs(found.b)), found.is_whole
+    return (arm_of_runs(found.a), arm_of_runs(found.b)), out, found.is_whole
 
 
 def _config_of(text: str, asked: Asked) -> Config:
@@ -194,6 +198,15 @@ def show_baseline(path: Path) -> Exit:
 
 
 # --- output -------------------------------------------------------------------------------------------------------------------------------
+
+
+def _write_html(told: Comparison, refused: Sequence[str], arms: tuple[Path, Path], file: Path, *, quiet: bool) -> None:
+    from latprof.pages import write_comparison_page
+    from latprof.report.inert import plain
+
+    written = write_comparison_page(told, refused, arms, file)
+    if not quiet:
+        sys.stderr.write(f"page: {plain(str(written))}\n")
 
 
 def _print(told: Comparison, refused: Sequence[str], json_file: Path | None) -> None:

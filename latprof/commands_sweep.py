@@ -41,7 +41,9 @@ class Asked:
     load_flag: str = ""  # how the rate or the concurrency was asked for, where not by its own name
 
 
-def sweep_and_print(config: Config, asked: Asked, *, json_file: Path | None, quiet: bool, run_all: RunAll | None = None) -> Exit:
+def sweep_and_print(
+    config: Config, asked: Asked, *, json_file: Path | None, quiet: bool, run_all: RunAll | None = None, html: bool = True
+) -> Exit:
     """``latprof sweep``; ``run_all`` makes the runs in place of the stack."""
     from latprof.commands import check_writable
 
@@ -53,7 +55,7 @@ def sweep_and_print(config: Config, asked: Asked, *, json_file: Path | None, qui
     made = run_all or _run_all(config, asked)
     if asked.find_goodput is not None:
         return _find(config, asked, asked.find_goodput, made, json_file=json_file, quiet=quiet)
-    return _sweep(config, asked, made, json_file=json_file, quiet=quiet)
+    return _sweep(config, asked, made, json_file=json_file, quiet=quiet, html=html)
 
 
 def sweep_loads_and_print(
@@ -69,12 +71,14 @@ def sweep_loads_and_print(
     return sweep_and_print(config, asked, json_file=json_file, quiet=quiet)
 
 
-def report_sweep_and_print(folder: Path, *, json_file: Path | None) -> Exit:
+def report_sweep_and_print(folder: Path, *, json_file: Path | None, html: Path | None = None) -> Exit:
     """``latprof report`` of the folder of a sweep."""
     from latprof.sweep.stored import read
 
     report = read(folder)
     _print(report, json_file)
+    if html is not None:
+        _write_html(report, folder, html)
     return _exit_code(report)
 
 
@@ -88,8 +92,9 @@ def _run_all(config: Config, asked: Asked) -> RunAll:
     return partial(live, seed=config.load.seed)
 
 
-def _sweep(config: Config, asked: Asked, run_all: RunAll, *, json_file: Path | None, quiet: bool) -> Exit:
-    from latprof.observations.folder import create
+def _sweep(config: Config, asked: Asked, run_all: RunAll, *, json_file: Path | None, quiet: bool, html: bool) -> Exit:
+    from latprof.observations.folder import create, scrub
+    from latprof.pages import CONFIG, config_text
     from latprof.sweep.axes import check, settings
     from latprof.sweep.sweeping import Sweep, sweep
 
@@ -106,9 +111,23 @@ def _sweep(config: Config, asked: Asked, run_all: RunAll, *, json_file: Path | N
         finds_leverage=asked.leverage,
         worthwhile_ns=asked.worthwhile_ms * NS_PER_MS,
     )
-    report = sweep(plan, create(config.out), run_all, _teller(quiet))
+    folder = create(config.out)
+    report = sweep(plan, folder, run_all, _teller(quiet))
+    kept = Config.model_validate(scrub(config.model_dump(mode="json", by_alias=True)))
+    (folder / CONFIG).write_text(config_text(kept, "sweep"), encoding="utf-8")
     _print(report, json_file)
+    if html:
+        _write_html(report, folder, None, quiet=quiet)
     return _exit_code(report)
+
+
+def _write_html(report: SweepReport, folder: Path, file: Path | None, *, quiet: bool = False) -> None:
+    from latprof.pages import write_sweep_page
+    from latprof.report.inert import plain
+
+    written = write_sweep_page(report, folder, file)
+    if not quiet:
+        sys.stderr.write(f"page: {plain(str(written))}\n")
 
 
 def _axes(asked: Asked) -> tuple[Axis, ...]:

@@ -53,11 +53,16 @@ _STUB_GOODPUT = {"ttft": 200.0, "tpot": 50.0}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run left behind: its folder, and the report made from it (None when nothing was sent)."""
+    """What a run left behind: its folder, and what that says when it is read."""
 
     folder: Path
-    report: Report
+    opened: Opened
     exit_code: Exit
+
+    @property
+    def report(self) -> Report:
+        """The report made from the folder."""
+        return self.opened.report
 
 
 @dataclass(frozen=True, eq=False)
@@ -424,8 +429,8 @@ def _finish(session: _Session) -> Outcome:
     compact_injected(session.folder)
     session.meta["status"] = "interrupted" if session.meta.get("interrupted") else "complete"
     write_meta(session.folder, session.meta)
-    report = report_of(session.folder)
-    return Outcome(session.folder, report, exit_code_of(report))
+    opened = open_run(session.folder)
+    return Outcome(session.folder, opened, exit_code_of(opened.report))
 
 
 # --- run.json -----------------------------------------------------------------------------------------------------------------------------

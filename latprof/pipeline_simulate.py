@@ -41,11 +41,11 @@ def simulate(config: Config, *, allow_unstable: bool = False) -> Outcome:
             ``allow_unstable``. No folder is left.
         UsageError: something else cannot be used as given.
     """
-    from latprof.pipeline import Outcome, exit_code_of, report_of
+    from latprof.pipeline import Outcome, exit_code_of, open_run
 
     folder = simulate_into_folder(config, allow_unstable=allow_unstable)
-    report = report_of(folder)
-    return Outcome(folder, report, exit_code_of(report))
+    opened = open_run(folder)
+    return Outcome(folder, opened, exit_code_of(opened.report))
 
 
 def simulate_into_folder(config: Config, *, allow_unstable: bool = False) -> Path:

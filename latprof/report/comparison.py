@@ -49,14 +49,14 @@ def write(told: Comparison, console: Console, refused: Sequence[str] = ()) -> No
     for doubt in {doubt.id: doubt for doubt in (*told.a.doubts, *told.b.doubts) if doubt.level == "fatal"}.values():
         console.print(Padding(Text(f"{doubt.level}  {doubt.text}\n-> {doubt.remedy}", _LEVELS[doubt.level]), (0, 0, 0, 2)))
     console.print()
-    for line in _arms(told):
+    for line in arms(told):
         console.print(Text(line), soft_wrap=False)
     console.print()
     _end_to_end(told, console)
     _layers(told, console)
     for one in told.moved:
         console.print(Text(moved_words(one), "bold"))
-    for note in _footnotes(told):
+    for note in footnotes(told):
         console.print(Padding(Text(note, "dim"), (0, 0, 0, 2)))
 
 
@@ -112,7 +112,8 @@ def moved_words(one: Moved) -> str:
     )
 
 
-def _arms(told: Comparison) -> Iterator[str]:
+def arms(told: Comparison) -> Iterator[str]:
+    """What the two sides are, and what they differ in."""
     yield f"A  {_arm(told.a)}"
     yield f"B  {_arm(told.b)}"
     if told.is_paired:
@@ -214,7 +215,8 @@ def _ms(value_ns: float, sign: str = "") -> str:
     return "-" if math.isnan(value_ns) else f"{value_ns / NS_PER_MS:{sign}.2f}"
 
 
-def _footnotes(told: Comparison) -> Iterator[str]:
+def footnotes(told: Comparison) -> Iterator[str]:
+    """How the tables are to be read."""
     yield (
         "found from: a true change of that size is called better or worse four times in five, all figures of the table allowed for"
         f"{_tolerance(told)}. Of two equal arms either table calls anything better or worse at most once in 20."

@@ -28,7 +28,7 @@ def line_of(report: SweepReport, line: Line, console: Console) -> None:
     console.print(Text(f"As {line.axis} gets faster{f', at {fixed}' if fixed else ''}", "bold"))
     console.print(f"  load: {'; '.join(dict.fromkeys(point.arrival_model for point in line.points))}")
     for one in line.along:
-        for text in _told_along(report, line, one):
+        for text in sentences_along(report, line, one):
             console.print(Padding(Text(plain(text)), (0, 0, 0, 2)))
     _naive_tables(line, console)
     first = f"{line.ks[0]:.4g}"
@@ -58,7 +58,8 @@ def _is_busy(line: Line) -> bool:
     return any(station.utilisation > _BUSY for point in line.points for station in point.stations)
 
 
-def _told_along(report: SweepReport, line: Line, one: Along) -> Iterator[str]:
+def sentences_along(report: SweepReport, line: Line, one: Along) -> Iterator[str]:
+    """Where layers overtake the one that gets faster, and what a doubling still saves."""
     where = f"{METRICS[one.metric]} {one.column.label}"
     if one.metric == "ttft":
         if not math.isnan(one.diminishing.k):

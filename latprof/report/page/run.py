@@ -1,0 +1,192 @@
+"""The page of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from latprof.analysis.exemplars import exemplars
+from latprof.analysis.metrics import SAMPLED
+from latprof.analysis.quantiles import SHOWN
+from latprof.analysis.task import METRIC as TASK
+from latprof.layers.table import Layers
+from latprof.layers.vocabulary import LAYERS
+from latprof.observations.folder import Run
+from latprof.observations.graph import Steps
+from latprof.report import injected
+from latprof.report.colours import colour_of
+from latprof.report.page import budget, distribution
+from latprof.report.page.document import document
+from latprof.report.page.requests import Courses, waterfalls
+from latprof.report.page.task import gantt
+from latprof.report.summary import summary
+from latprof.report.table import grid
+from latprof.report.tasks import sentences
+from latprof.report.values import MEAN, Budget, Report
+from latprof.report.words import by_prefix, facts, largest, of_the_call, verdict
+from latprof.units import ms
+
+_NAMES: Final[Mapping[str, str]] = {"ttft": "TTFT", "e2el": "call", TASK: "task"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """What a page of a run is made of. ``layers`` by metric; ``repeat`` is the command that does it again, ``config`` what it needs for that.
+
+    ``limits_ms``: metric -> column label -> what a budget promises there.
+    """
+
+    report: Report
+    run: Run
+    layers: Mapping[str, Layers]
+    steps: Steps
+    courses: Courses
+    repeat: str
+    config: str
+    limits_ms: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+def page(shown: Shown) -> str:
+    """The page as HTML."""
+    report = shown.report
+    text, mood = verdict(report)
+    drawn = pictures(shown)
+    falls = drawn["waterfall"]
+    return document(
+        "run.html.j2",
+        {
+            "title": "latprof run",
+            "subtitle": f"{report.run_id} · {report.url or 'the stack in a box'}",
+            "summary": summary(report),
+            "pictures": drawn,
+            "report": {"is_simulated": report.is_simulated},
+            "verdict": {"text": text, "mood": mood},
+            "partial": list(_partial(shown)),
+            "answer": list(_answer(report)),
+            "headline": list(_headline(report)),
+            "budgets": [(metric, _NAMES[metric]) for metric in drawn["budget"]],
+            "limits": any(one["limits_ms"] for one in drawn["budget"].values()),
+            "examples": [(label, f"{label}: {one['own_ms']:.1f} ms") for label, one in falls.items()],
+            "placed": all(one["is_placed"] for one in falls.values()),
+            "tails": [(metric, told["name"]) for metric, told in drawn["tails"].items() if told["arms"]],
+            "percentiles": [f"p{100 * p:g}" for p in SHOWN],
+            "metrics": list(_metrics(report)),
+            "rates": dict(facts(report))["rate"],
+            "task_lines": list(sentences(report.tasks)) if report.tasks is not None else [],
+            "tables": [_table(one) for one in _budgets(report).values()],
+            "injection_lines": _injection(report),
+            "facts": list(facts(report)),
+            "errors": list(report.counts.errors.items()),
+            "repeat": shown.repeat,
+            "config": shown.config.splitlines(),
+        },
+    )
+
+
+def pictures(shown: Shown) -> dict[str, Any]:
+    """Every picture of a run by name; those with a choice of data by what is chosen."""
+    report, run = shown.report, shown.run
+    ttft = shown.layers["ttft"]
+    chosen = exemplars(ttft, intended_ns=run.requests.intended_ns[ttft.rows])
+    falls = waterfalls(chosen, run.requests, shown.courses)
+    tails = distribution.tails({"run": [distribution.of_run(run)]})
+    return {
+        "budget": {metric: budget.stacked(one, shown.limits_ms.get(metric)) for metric, one in _budgets(report).items()},
+        "tail": budget.tail(report.budget) if report.budget is not None else None,
+        "waterfall": {one["label"]: one for one in falls},
+        "tails": {metric: told for metric, told in tails.items() if told["arms"]},
+        "heat": distribution.over_time(run),
+        "gantt": _gantt(shown),
+    }
+
+
+def _budgets(report: Report) -> dict[str, Budget]:
+    of_tasks = None if report.tasks is None else report.tasks.budget
+    return {one.metric: one for one in (report.budget, report.call_budget, of_tasks) if one is not None}
+
+
+def _gantt(shown: Shown) -> dict[str, Any] | None:
+    tasks = shown.layers.get(TASK)
+    if tasks is None or not len(tasks.rows):
+        return None
+    (example,) = exemplars(tasks, (0.5,))
+    drawn = gantt(example, shown.run.requests, shown.steps)
+    if drawn is None:
+        return None
+    return drawn | {"colours": {"before": colour_of("prefill"), "after": colour_of("decode"), "tool": colour_of("tool")}}
+
+
+def _partial(shown: Shown) -> Iterator[str]:
+    if shown.run.partial:
+        yield f"The run is partial: {shown.run.partial_reason}."
+
+
+def _answer(report: Report) -> Iterator[str]:
+    if report.budget is not None:
+        yield largest(report.budget, grid(report.budget))
+        yield by_prefix(report.budget)
+    if report.call_budget is not None:
+        yield of_the_call(report.call_budget)
+
+
+def _headline(report: Report) -> Iterator[tuple[str, float, str]]:
+    """The figures people ask for first: name, value, unit."""
+    at = {"p50": SHOWN.index(0.5), "p99": SHOWN.index(0.99)}
+    for metric, name in (("ttft", "TTFT"), ("e2el", "call"), (TASK, "task")):
+        for label, index in at.items():
+            if report.metrics[metric].n:
+                yield f"{name} {label}", ms(report.metrics[metric].percentiles[index]), "ms"
+    yield "requests/s achieved", report.rate.achieved_per_s, ""
+    if report.goodput is not None:
+        yield "of them good", 100 * report.goodput.share, "%"
+    yield "failed", float(report.counts.failed), ""
+
+
+def _metrics(report: Report) -> Iterator[dict[str, Any]]:
+    for metric, name in {**SAMPLED, TASK: "task"}.items():
+        found = report.metrics[metric]
+        if found.n:
+            values = [ms(value) for value in found.percentiles]
+            yield {"name": name, "n": found.n, "mean": ms(found.mean), "at": values}
+
+
+def _table(one: Budget) -> dict[str, Any]:
+    """The budget as the terminal prints it: cells that add up as printed, with the exact figure behind each."""
+    laid_out = grid(one)
+    rows = {row.layer: row for row in one.rows}
+    return {
+        "metric": one.metric,
+        "title": f"{_NAMES[one.metric]}, {one.requests} {'tasks' if one.metric == TASK else 'requests'}",
+        "head": [*laid_out.head, MEAN],
+        "lines": [
+            {
+                "layer": line.layer,
+                "meaning": LAYERS.get(line.layer, ""),
+                "colour": colour_of(line.layer),
+                "cells": [
+                    *((cell, ms(rows[line.layer].total_ns[label])) for cell, label in zip(line.cells, laid_out.head, strict=True)),
+                    (f"{ms(rows[line.layer].total_ns[MEAN]):.2f}", ms(rows[line.layer].total_ns[MEAN])),
+                ],
+                "share": line.share,
+                "wait": line.wait,
+                "service": line.service,
+                "source": line.source,
+                "coverage": line.coverage,
+            }
+            for line in laid_out.lines
+        ],
+        "total": [*laid_out.total.cells, f"{ms(one.mean.value_ns):.2f}"],
+        "share": laid_out.total.share,
+        "wait": laid_out.total.wait,
+        "service": laid_out.total.service,
+        "hidden": laid_out.hidden,
+    }
+
+
+def _injection(report: Report) -> list[str]:
+    if report.injection is None:
+        return []
+    lines = [injected.design(report.injection), *injected.warnings(report.injection)]
+    lines += [": ".join((row[0], ", ".join(row[1:]))) for row in injected.rows(report.injection)]
+    return [*lines, *filter(None, [injected.conclusion(report.injection)])]

@@ -1,0 +1,156 @@
+"""The page of a sweep: contributions over log k with their crossings, load curves, and the three bottlenecks at every point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from latprof.analysis.crossings import NEVER
+from latprof.analysis.pooled import PooledValue
+from latprof.layers.vocabulary import path_order
+from latprof.report.colours import colour_of
+from latprof.report.page.document import document
+from latprof.report.sweep_along import sentences_along
+from latprof.report.sweep_lines import Along, Crossing, Line, lines
+from latprof.report.sweep_summary import summary
+from latprof.report.sweep_values import METRICS, Axis, PointReport, SweepReport
+from latprof.units import ms
+
+_MOST_CROSSINGS = 4
+
+
+def page(report: SweepReport, repeat: str) -> str:
+    """The page as HTML; ``repeat`` is the command that does it again, empty where nobody knows it."""
+    told = summary(report)
+    drawn = pictures(report)
+    text, mood = _verdict(report)
+    return document(
+        "sweep.html.j2",
+        {
+            "title": "latprof sweep",
+            "subtitle": "; ".join(f"{axis.name} = {', '.join(f'{value:g}' for value in axis.values)}" for axis in report.axes),
+            "summary": told,
+            "pictures": drawn,
+            "verdict": {"text": text, "mood": mood},
+            "sweeps": [(name, _titled(one)) for name, one in drawn["sweep"].items()],
+            "loads": [(name, one["title"]) for name, one in drawn["load"].items()],
+            "lines": [_sentences(report, line) for line in lines(report)],
+            "shown": [(metric, METRICS[metric], [column.label for column in columns]) for metric, columns in report.columns.items()],
+            "repeat": repeat,
+            "folder": "" if report.folder is None else str(report.folder),
+        },
+    )
+
+
+def pictures(report: SweepReport) -> dict[str, Any]:
+    """Every picture of a sweep by name, and there by what is chosen."""
+    found = {
+        f"{index}.{one.metric}.{one.column.label}": _along(line, one) for index, line in enumerate(lines(report)) for one in line.along
+    }
+    # The call first: it is what the whole sweep is about, and TTFT is a part of it.
+    order = sorted(found, key=lambda name: (found[name]["metric"] != "e2el", list(found).index(name)))
+    return {"sweep": {name: found[name] for name in order}, "load": dict(_loads(report))}
+
+
+def _verdict(report: SweepReport) -> tuple[str, str]:
+    counting, points = sum(point.counts for point in report.points), len(report.points)
+    if not report.valid:
+        return "NOT VALID: no point of the sweep counts", "bad"
+    told = f"{counting} of {points} points count" if counting < points else f"all {points} points count"
+    return f"VALID: {told}", "good" if counting == points and not report.doubts else "warn"
+
+
+def _sentences(report: SweepReport, line: Line) -> dict[str, Any]:
+    fixed = ", ".join(f"{name}={value:g}" for name, value in line.fixed.items())
+    return {
+        "title": f"As {line.axis} gets faster{f', at {fixed}' if fixed else ''}",
+        "load": "; ".join(dict.fromkeys(point.arrival_model for point in line.points)),
+        "told": [text.strip() for one in line.along for text in sentences_along(report, line, one)],
+    }
+
+
+def _titled(one: Mapping[str, Any]) -> str:
+    return f"{one['name']} {one['label']}{one['fixed']}"
+
+
+def _along(line: Line, one: Along) -> dict[str, Any]:
+    answers = [point.answers[one.metric] for point in line.points]
+    names = sorted({name for answer in answers for name in answer.names}, key=path_order)
+    by_name = [dict(zip(answer.names, answer.contributions[one.column.label].total_ns.tolist(), strict=True)) for answer in answers]
+    values = [answer.values[one.column.label] for answer in answers]
+    fixed = ", ".join(f"{name}={value:g}" for name, value in line.fixed.items())
+    return {
+        "axis": line.axis,
+        "fixed": f" at {fixed}" if fixed else "",
+        "metric": one.metric,
+        "name": METRICS[one.metric],
+        "label": one.column.label,
+        "ks": list(line.ks),
+        "layers": [
+            {"layer": name, "colour": colour_of(name), "total_ms": [ms(told.get(name, 0.0)) for told in by_name]}
+            for name in names
+            if any(told.get(name) for told in by_name)
+        ],
+        **_bounded(values),
+        "naive_ms": [_known(ms(value)) for value in one.naive_ns],
+        "crossings": [
+            {"layer": found.layer, "k": found.at.k, "low": _known(found.at.low), "high": _known(found.at.high)}
+            for found in _marked(one)
+            if line.ks[0] < found.at.k < NEVER
+        ],
+    }
+
+
+def _marked(one: Along) -> list[Crossing]:
+    """Crossings worth a line in the picture: that of all others together, and of the single layers the first few."""
+    reached = [found for found in one.crossings if found.at.k != NEVER]
+    return [one.others, *sorted(reached, key=lambda found: found.at.k)[:_MOST_CROSSINGS]]
+
+
+def _loads(report: SweepReport) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Latency along every axis that is no speed-up, the others fixed."""
+    for axis in report.axes:
+        if axis.kind == "speedup" or len(axis.values) < 2 or report.is_zipped:
+            continue
+        groups: dict[tuple[tuple[str, float], ...], list[PointReport]] = {}
+        for point in report.points:
+            rest = tuple((name, value) for name, value in point.point.setting.items() if name != axis.name)
+            groups.setdefault(rest, []).append(point)
+        for rest, group in groups.items():
+            told = sorted((point for point in group if point.answers), key=lambda point: point.point.setting[axis.name])
+            if len(told) > 1:
+                fixed = ", ".join(f"{name}={value:g}" for name, value in rest)
+                yield f"{axis.name}|{fixed}", _load(report, axis, told, fixed)
+
+
+def _load(report: SweepReport, axis: Axis, points: Sequence[PointReport], fixed: str) -> dict[str, Any]:
+    units = {"rate": "requests/s intended", "concurrency": "requests always in flight"}
+    return {
+        "title": f"{axis.name}{f' at {fixed}' if fixed else ''}",
+        "name": units.get(axis.kind, axis.name),
+        "xs": [point.point.setting[axis.name] for point in points],
+        "lines": [
+            {
+                "name": f"{METRICS[metric]} {column.label}",
+                "is_tail": column.p > 0.5,
+                **_bounded([point.answers[metric].values[column.label] for point in points]),
+            }
+            for metric, columns in report.columns.items()
+            for column in columns
+        ],
+        "good_share": [_known(point.good_share) for point in points],
+        "completed_per_s": [_known(point.completed.value) for point in points],
+    }
+
+
+def _bounded(values: Sequence[PooledValue]) -> dict[str, list[float | None]]:
+    return {
+        "value_ms": [_known(ms(one.value)) for one in values],
+        "low_ms": [_known(ms(one.value - one.half)) for one in values],
+        "high_ms": [_known(ms(one.value + one.half)) for one in values],
+    }
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
