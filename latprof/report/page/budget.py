@@ -12,6 +12,8 @@ from latprof.units import ms
 SHOWN: Final = ("p50", "p95", "p99", "mean", "tail mean")
 """Columns worth a bar: the middle and the tail."""
 _FEW = 12
+# Less than a nanosecond is what adding up leaves, no time of a layer.
+_NOTHING_NS = 1.0
 
 
 def stacked(budget: Budget, limits_ms: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def tail(budget: Budget) -> dict[str, Any] | None:
     def more_ns(row: LayerRow) -> float:
         return row.total_ns[last.label] - row.total_ns[first.label]
 
-    ranked = sorted((row for row in budget.rows if more_ns(row)), key=lambda row: -abs(more_ns(row)))
+    ranked = sorted((row for row in budget.rows if abs(more_ns(row)) >= _NOTHING_NS), key=lambda row: -abs(more_ns(row)))
     shown, rest = ranked[:_FEW], ranked[_FEW:]
     return {
         "metric": budget.metric,

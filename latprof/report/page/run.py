@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -132,11 +133,15 @@ def _answer(report: Report) -> Iterator[str]:
 
 def _headline(report: Report) -> Iterator[tuple[str, float, str]]:
     """The figures people ask for first: name, value, unit."""
-    at = {"p50": SHOWN.index(0.5), "p99": SHOWN.index(0.99)}
+    middle, last = SHOWN.index(0.5), SHOWN.index(0.99)
     for metric, name in (("ttft", "TTFT"), ("e2el", "call"), (TASK, "task")):
-        for label, index in at.items():
-            if report.metrics[metric].n:
-                yield f"{name} {label}", ms(report.metrics[metric].percentiles[index]), "ms"
+        found = report.metrics[metric]
+        if found.n:
+            yield f"{name} p50", ms(found.percentiles[middle]), "ms"
+            if math.isnan(found.hd[last]):  # too few requests for it
+                yield f"{name} tail mean", ms(found.tail_mean), "ms"
+            else:
+                yield f"{name} p99", ms(found.percentiles[last]), "ms"
     yield "requests/s achieved", report.rate.achieved_per_s, ""
     if report.goodput is not None:
         yield "of them good", 100 * report.goodput.share, "%"

@@ -230,7 +230,14 @@ const FIGURES = (() => {
 
   // --- single requests and tasks -------------------------------------------------------------------------------------------------------
 
-  const waterfall = (data, look, _, echarts) => ({
+  const stays = (data, { whole = false } = {}) =>
+    whole || data.first_token_ms === null ? data.stays : data.stays.filter((stay) => stay.start_ms < data.first_token_ms);
+
+  const waterfall = (request, look, state, echarts) => {
+    const data = { ...request, stays: stays(request, state) };
+    return waterfallOf(data, look, echarts);
+  };
+  const waterfallOf = (data, look, echarts) => ({
     ...ground(look),
     tooltip: {
       ...ground(look).tooltip,
@@ -660,7 +667,7 @@ const FIGURES = (() => {
   const HEIGHTS = {
     budget: (data) => rowsHigh(data.columns.length, 58, 100),
     tail: (data) => rowsHigh(data.layers.length, 24, 60),
-    waterfall: (data) => rowsHigh(data.stays.length, 20, 70),
+    waterfall: (data, state) => rowsHigh(stays(data, state).length, 20, 70),
     gantt: (data) => rowsHigh(data.steps.length, data.steps.length > 60 ? 11 : 18, 60),
     tails: () => 340,
     heat: () => 420,
@@ -671,6 +678,6 @@ const FIGURES = (() => {
 
   const DRAWN = { budget, tail, waterfall, gantt, tails, heat, sweep, load, forest };
   const option = (kind, data, look, state, echarts) => DRAWN[kind](data, look, state || {}, echarts);
-  const height = (kind, data) => HEIGHTS[kind](data);
+  const height = (kind, data, state) => HEIGHTS[kind](data, state || {});
   return { option, height };
 })();

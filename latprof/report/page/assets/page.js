@@ -33,7 +33,7 @@
     const name = figure.dataset.picture;
     const data = shown.of === undefined ? page.pictures[name] : page.pictures[name][shown.of];
     const kind = figure.dataset.kind;
-    box.style.height = `${FIGURES.height(kind, data)}px`;
+    box.style.height = `${FIGURES.height(kind, data, shown)}px`;
     if (chart.drawn) chart.drawn.dispose();
     chart.drawn = echarts.init(box, null, { renderer: "svg" });
     chart.drawn.setOption(FIGURES.option(kind, data, look(box.clientWidth), shown, echarts));
