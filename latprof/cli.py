@@ -43,6 +43,7 @@ ConfigFile = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="configuration; none is the quickstart on the stack in a box")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress line")]
+NoLive = Annotated[bool, typer.Option("--no-live", help="plain lines on a terminal, too, instead of the live view")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any configuration key, e.g. stub.gateway.auth=5ms; repeatable")
 ]
@@ -144,6 +145,7 @@ def run(
     inconclusive: TakenFor = None,
     junit: Junit = None,
     ci: Ci = None,
+    no_live: NoLive = False,
     quiet: Quiet = False,
     set_: Set = None,
 ) -> None:
@@ -210,13 +212,13 @@ def run(
 
             runs = 1 if replications is None else replications
             asked = Asked(budget, baseline, taken_for(inconclusive), json_file, junit, ci, runs, early_stop)
-            raise typer.Exit(run_and_gate(settings, asked, quiet=quiet))
+            raise typer.Exit(run_and_gate(settings, asked, quiet=quiet, live=not no_live, html=html))
         for flag, value in (("--baseline", baseline), ("--replications", replications), ("--junit", junit), ("--ci", ci)):
             if value is not None and budget is None:
                 raise UsageError(
                     f"{flag} is for a gate; say what is promised with --budget FILE (latprof budget init RUN writes a first one)"
                 )
-        raise typer.Exit(run_and_print(settings, json_file=json_file, dry_run=dry_run, quiet=quiet, html=html))
+        raise typer.Exit(run_and_print(settings, json_file=json_file, dry_run=dry_run, quiet=quiet, live=not no_live, html=html))
 
 
 @app.command()
@@ -353,6 +355,7 @@ def report(
     *,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="the report as one HTML file that opens offline")] = None,
+    budget: Annotated[Path | None, typer.Option(metavar="FILE", help="of --html: mark what this budget promises")] = None,
     perfetto: Annotated[Path | None, typer.Option(metavar="FILE", help="single requests as a trace, for ui.perfetto.dev")] = None,
     folded: Annotated[Path | None, typer.Option(metavar="FILE", help="the TTFT budget as stacks, for flame graphs")] = None,
     at: Annotated[str | None, typer.Option(metavar="p99", help="the percentile of --folded, or mean")] = None,
@@ -367,7 +370,7 @@ def report(
     from latprof.commands_export import Exports
 
     exports = Exports(perfetto, folded, at, otlp, tuple(otlp_header or ()), genai_metrics)
-    raise typer.Exit(report_and_print(run_folder, json_file=json_file, html=html, exports=exports))
+    raise typer.Exit(report_and_print(run_folder, json_file=json_file, html=html, budget_file=budget, exports=exports))
 
 
 @app.command()

@@ -13,13 +13,14 @@ from latprof.errors import Exit, RunFailedError, UsageError
 from latprof.pipeline import ENDING_SIGNALS, Opened, exit_code_of, new_runner, open_run, run
 
 if TYPE_CHECKING:
+    from latprof.budget import Budget
     from latprof.commands_export import Exports
     from latprof.report.values import Report
 
 _LOOK_EVERY_S = 1.0
 
 
-def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quiet: bool, html: bool = True) -> Exit:
+def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quiet: bool, live: bool = False, html: bool = True) -> Exit:
     """``latprof run``; ``html``: with a page in the run folder."""
     from latprof.observations.scrub import scrub_url
     from latprof.schedule.build import build_plan
@@ -32,20 +33,23 @@ def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quie
         sys.stderr.write(f"{plan_size(build_plan(config)).sentence(where)}\n")
         if dry_run:
             return Exit.DONE
-    outcome = run(config, quiet=quiet)
+    outcome = run(config, quiet=quiet, live=live)
     print_report(outcome.report, json_file)
     if html:
         write_html(outcome.opened, quiet=quiet)
     return outcome.exit_code
 
 
-def report_and_print(folder: Path, *, json_file: Path | None, html: Path | None = None, exports: Exports | None = None) -> Exit:
+def report_and_print(
+    folder: Path, *, json_file: Path | None, html: Path | None = None, budget_file: Path | None = None, exports: Exports | None = None
+) -> Exit:
     """``latprof report``, of a run or of a sweep; ``exports`` of a run are written beside it."""
     from latprof.commands_export import check, export
     from latprof.sweep.stored import is_sweep
 
     check_writable(json_file)
     check_writable(html, "--html")
+    budget = _promised(budget_file, html)
     if exports is not None:
         check(exports, json_file)
     if is_sweep(folder):
@@ -57,13 +61,21 @@ def report_and_print(folder: Path, *, json_file: Path | None, html: Path | None 
     opened = open_run(folder)
     print_report(opened.report, json_file, stderr=exports is not None and exports.on_stdout)
     if html is not None:
-        write_html(opened, html)
+        write_html(opened, html, budget)
     if exports:
         export(opened, exports)
     return exit_code_of(opened.report)
 
 
-def write_html(opened: Opened, file: Path | None = None, *, quiet: bool = False) -> None:
+def _promised(budget_file: Path | None, html: Path | None) -> Budget | None:
+    from latprof.budget import load_budget
+
+    if budget_file is not None and html is None:
+        raise UsageError("--budget marks on the page what is promised; give --html FILE as well (latprof gate RUN --budget FILE judges it)")
+    return None if budget_file is None else load_budget(budget_file)
+
+
+def write_html(opened: Opened, file: Path | None = None, budget: Budget | None = None, *, quiet: bool = False) -> None:
     """The page of a run, by default in its folder; where it is goes to standard error.
 
     Raises:
@@ -72,7 +84,7 @@ def write_html(opened: Opened, file: Path | None = None, *, quiet: bool = False)
     from latprof.pages import write_page
     from latprof.report.inert import plain
 
-    written = write_page(opened, file)
+    written = write_page(opened, file, budget)
     if not quiet:
         sys.stderr.write(f"page: {plain(str(written))}\n")
 

@@ -57,14 +57,18 @@ def gate_and_print(paths: Sequence[Path], asked: Asked) -> Exit:
     return _tell(gate(title, replications, budget, baseline, inconclusive=asked.inconclusive), asked)
 
 
-def run_and_gate(config: Config, asked: Asked, *, quiet: bool) -> Exit:
-    """``latprof run --budget``: replications on the live stack, one after the other, then the gate."""
+def run_and_gate(config: Config, asked: Asked, *, quiet: bool, live: bool = False, html: bool = True) -> Exit:
+    """``latprof run --budget``: replications on the live stack, one after the other, then the gate; ``html``: each with its page."""
+    from latprof.commands import write_html
+
     budget, baseline = _read(asked)
     if asked.replications > 1 and config.out is None:
         config = config.model_copy(update={"out": Path("runs") / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-gate"})
 
     def measure(one: Config) -> tuple[Path, Exit]:
-        outcome = run(one, quiet=quiet)
+        outcome = run(one, quiet=quiet, live=live)
+        if html:
+            write_html(outcome.opened, budget=budget, quiet=quiet)
         return outcome.folder, outcome.exit_code
 
     return _replicate(config, asked, budget, baseline, measure, title=str(config.out or config.target.url or "the stack in a box"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -10,29 +11,34 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from latprof.analysis.replications import SHARES
 from latprof.config import Config
 from latprof.errors import UsageError
 from latprof.observations.folder import load
 from latprof.observations.graph import load_steps
 from latprof.pipeline import Opened, courses_of
 from latprof.report.page.run import Shown, page
+from latprof.units import ms
 
 if TYPE_CHECKING:
     from latprof.analysis.compare import Comparison
+    from latprof.budget import Budget
     from latprof.report.sweep_values import SweepReport
 
 PAGE = "report.html"
 CONFIG = "config.yaml"
 
 
-def write_page(opened: Opened, file: Path | None = None) -> Path:
+def write_page(opened: Opened, file: Path | None = None, budget: Budget | None = None) -> Path:
     """Write the page of a run to ``file``, by default into its folder beside the configuration that repeats it; where it is now.
+
+    What ``budget`` promises end to end is a tick on its bars.
 
     Raises:
         UsageError: it cannot be written.
     """
     folder = opened.observed.folder
-    text = page(shown_of(opened))
+    text = page(shown_of(opened, budget))
     if file is None and not (folder / CONFIG).exists():
         _write(folder / CONFIG, config_of(opened))
     return _write(folder / PAGE if file is None else file, text)
@@ -87,7 +93,7 @@ def _write(file: Path, text: str) -> Path:
     return file
 
 
-def shown_of(opened: Opened) -> Shown:
+def shown_of(opened: Opened, budget: Budget | None = None) -> Shown:
     """What the page and its pictures are made of."""
     observed = opened.observed
     command = "latprof simulate" if observed.is_simulated else "latprof run"
@@ -99,7 +105,19 @@ def shown_of(opened: Opened) -> Shown:
         courses=partial(courses_of, opened),
         repeat=f"{command} {shlex.quote(str(observed.folder / CONFIG))}",
         config=config_of(opened),
+        limits_ms=_limits_ms(budget),
     )
+
+
+def _limits_ms(budget: Budget | None) -> dict[str, dict[str, float]]:
+    """Metric -> column label -> the strictest promise for the whole of it."""
+    found: dict[str, dict[str, float]] = {}
+    for limit in () if budget is None else budget.every_limit:
+        if limit.is_upper and not limit.selector.layer and limit.selector.metric not in SHARES:
+            label = "mean" if limit.p is None else f"p{100 * limit.p:g}"
+            told = found.setdefault(limit.selector.metric, {})
+            told[label] = min(told.get(label, math.inf), ms(limit.bound))
+    return found
 
 
 def config_of(opened: Opened) -> str:

@@ -9,13 +9,17 @@ p99s do not (in the experiment of the tests they sum to 1.2 times it).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
 from latprof.analysis.quantiles import SHOWN, FloatArray, hd_weights, n_eff, rests_on_enough, tail_weights
 from latprof.layers.table import IntArray, Layers
+
+DRAWN: Final = (0.50, 0.95, 0.99)
+"""The columns of pictures."""
 
 Kind = Literal["percentile", "mean", "tail mean"]
 """What a column of the budget adds up to."""
@@ -77,10 +81,10 @@ def mean_contributions(layers: Layers, p: float = 0.5) -> Contributions:
     return contributions_as(layers, p, "mean", float(len(layers.rows)))
 
 
-def columns(layers: Layers, intended_ns: IntArray | None = None) -> tuple[Contributions, ...]:
+def columns(layers: Layers, intended_ns: IntArray | None = None, percentiles: Sequence[float] = SHOWN) -> tuple[Contributions, ...]:
     """The budget's columns, p50 to p99; one tail mean stands for all the percentiles it replaces."""
     shown: list[Contributions] = []
-    for p in SHOWN:
+    for p in percentiles:
         column = contributions(layers, p, intended_ns)
         if column.kind == "percentile" or column.kind not in {other.kind for other in shown}:
             shown.append(column)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from latprof.analysis.contributions import Contributions, Kind, columns, mean_contributions
+from latprof.analysis.contributions import DRAWN, Contributions, Kind, columns, mean_contributions
 from latprof.analysis.doubts import Doubt, Facts, doubts
 from latprof.analysis.facts import gather
 from latprof.analysis.gaps import distribution_of, gaps_of
@@ -20,7 +20,7 @@ from latprof.analysis.metrics import Counts, Goodput, Rate, counts, goodput, rat
 from latprof.analysis.quantiles import Distribution, Numbers, distribution
 from latprof.analysis.task import METRIC as TASK
 from latprof.analysis.task import Tasks
-from latprof.layers.table import Layers
+from latprof.layers.table import IntArray, Layers
 from latprof.layers.vocabulary import belongs_to
 from latprof.observations.columns import known
 from latprof.observations.folder import Run
@@ -60,13 +60,17 @@ class LayerRow:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The table that adds up: for every column the rows sum to its value. ``columns`` are shown; the mean stands beside them in every row."""
+    """The table that adds up: for every column the rows sum to its value. ``columns`` are shown; the mean stands beside them in every row.
+
+    ``drawn`` are those of pictures, which reach further into the tail: p50, p95 and p99, or what stands for them.
+    """
 
     metric: str
     requests: int
     columns: tuple[Column, ...]
     mean: Column
     rows: tuple[LayerRow, ...]
+    drawn: tuple[Column, ...] = ()
 
     def value_ns(self, label: str) -> float:
         """What the column of that label adds up to; NaN where it is not there."""
@@ -175,8 +179,8 @@ def build(
         goodput=goodput(measured, run.chunks, objectives) if objectives else None,
         tokens_per_chunk=int(ok.output_tokens[has_tokens].sum()) / token_chunks if token_chunks else math.nan,
         tokens_sources=dict(Counter(str(source) or "none" for source in ok.tokens_source).most_common()),
-        budget=_budget(layers, shown) if shown else None,
-        call_budget=_budget(call, _shown(run, call)) if call is not None and len(call.rows) else None,
+        budget=_budget(layers, shown, _intended_ns(run, layers)) if shown else None,
+        call_budget=_budget(call, _shown(run, call), _intended_ns(run, call)) if call is not None and len(call.rows) else None,
         tasks=None if several is None else _tasks(run, several),
         injection=injection,
         facts=facts,
@@ -187,7 +191,11 @@ def build(
 
 
 def _shown(run: Run, layers: Layers) -> tuple[Contributions, ...]:
-    return columns(layers, run.requests.intended_ns[layers.rows]) if len(layers.rows) else ()
+    return columns(layers, _intended_ns(run, layers)) if len(layers.rows) else ()
+
+
+def _intended_ns(run: Run, layers: Layers) -> IntArray:
+    return run.requests.intended_ns[layers.rows]
 
 
 def _tasks(run: Run, tasks: Tasks) -> TaskFigures:
@@ -197,7 +205,7 @@ def _tasks(run: Run, tasks: Tasks) -> TaskFigures:
     hidden_ns = tasks.hidden_ns.mean(axis=0) if len(tasks.session) else mean_ns
     turns = _mean(tasks.turns_on_path)
     return TaskFigures(
-        budget=_budget(tasks.layers, shown) if shown else None,
+        budget=_budget(tasks.layers, shown, _intended_ns(run, tasks.layers)) if shown else None,
         complete=len(tasks.session),
         incomplete={str(reason): number for reason, number in tasks.incomplete.items()},
         turns=_mean(tasks.turns),
@@ -212,9 +220,10 @@ def _mean(values: Numbers) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
-def _budget(layers: Layers, shown: Sequence[Contributions]) -> Budget:
+def _budget(layers: Layers, shown: Sequence[Contributions], intended_ns: IntArray | None = None) -> Budget:
     mean = mean_contributions(layers)
-    labelled = {_label(column): column for column in (*shown, mean)}
+    drawn = columns(layers, intended_ns, DRAWN)
+    labelled = {_label(column): column for column in (*drawn, *shown, mean)}
     coverage = layers.coverage()
     first = shown[0]
     rows = tuple(
@@ -230,7 +239,8 @@ def _budget(layers: Layers, shown: Sequence[Contributions]) -> Budget:
         for index, layer in enumerate(layers.names)
     )
     told = tuple(Column(_label(column), column.kind, column.p, column.value_ns) for column in shown)
-    return Budget(layers.metric, len(layers.rows), told, Column(MEAN, "mean", 0.5, mean.value_ns), rows)
+    bars = tuple(Column(_label(column), column.kind, column.p, column.value_ns) for column in drawn)
+    return Budget(layers.metric, len(layers.rows), told, Column(MEAN, "mean", 0.5, mean.value_ns), rows, bars)
 
 
 def _label(column: Contributions) -> str:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from latprof.report.colours import colour_of
 from latprof.report.values import Budget, LayerRow
 from latprof.units import ms
 
-SHOWN: Final = ("p50", "p95", "p99", "mean", "tail mean")
-"""Columns worth a bar: the middle and the tail."""
 _FEW = 12
 # Less than a nanosecond is what adding up leaves, no time of a layer.
 _NOTHING_NS = 1.0
 
 
 def stacked(budget: Budget, limits_ms: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """The layers at the columns worth a bar, wait told apart where it is known; ``limits_ms`` by column are budget ticks."""
-    columns = [column for column in budget.columns if column.label in SHOWN]
+    """The layers at every drawn column, wait told apart where it is known; ``limits_ms`` by column are budget ticks."""
+    columns = budget.drawn or budget.columns
     return {
         "metric": budget.metric,
         "requests": budget.requests,
