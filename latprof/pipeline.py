@@ -15,7 +15,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from latprof.client.workers import Workers
     from latprof.layers.course import Course
     from latprof.layers.table import Layers, Tables
+    from latprof.live.watch import Watch
     from latprof.observations.folder import Run
     from latprof.pipeline_inject import Injector
     from latprof.report.values import Report
@@ -90,27 +91,39 @@ class _Session:
     anchor: WallAnchor
     quiet: bool
     stop: asyncio.Event
+    watch: Watch | None = None  # of a run that is shown as it goes
     meta: dict[str, Any] = field(default_factory=dict)
     answered: list[str] = field(default_factory=list)  # trace ids whose spans are waited for
 
 
-async def run_async(config: Config, *, quiet: bool = True, stop: asyncio.Event | None = None) -> Outcome:
+async def run_async(config: Config, *, quiet: bool = True, live: bool = False, stop: asyncio.Event | None = None) -> Outcome:
     """Run ``config`` to its end, or until ``stop`` is set; then report from the folder.
+
+    Unless ``quiet`` standard error tells how it goes: with ``live`` a terminal shows a view of it, everything else gets lines.
 
     Raises:
         UsageError: something cannot be used as given; nothing was sent, and no folder is left.
         RunFailedError: the endpoint refused the very first request for good (key, model); no folder is left either.
     """
+    stop = stop or asyncio.Event()
+    async with _view(stop, wanted=live and not quiet) as watch:
+        return await _run(config, quiet, stop, watch)
+
+
+async def _run(config: Config, quiet: bool, stop: asyncio.Event, watch: Watch | None) -> Outcome:
     from latprof.observations.folder import create, discard, has_requests, write_meta
     from latprof.schedule.build import build_plan
 
     if config.uses_stub and not config.goodput:
         config = config.model_copy(update={"goodput": _STUB_GOODPUT})
+    _tell(watch, "making the plan")
     plan = await asyncio.to_thread(build_plan, config)
     folder = create(config.out)
-    session = _Session(config, folder, plan, secrets.token_hex(8), wall_anchor(), quiet, stop or asyncio.Event())
+    session = _Session(config, folder, plan, secrets.token_hex(8), wall_anchor(), quiet, stop, watch)
     session.meta = _first_meta(session)
     write_meta(folder, session.meta)
+    if watch is not None:
+        watch.open(folder, session.anchor, config.spans.hops, config.spans.grace_ns)
     try:
         await _measure(session)
     except BaseException as error:
@@ -120,13 +133,14 @@ async def run_async(config: Config, *, quiet: bool = True, stop: asyncio.Event |
         else:
             write_meta(folder, session.meta | {"status": "failed"})
         raise
+    _tell(watch, "writing the run folder, making the report")
     return await asyncio.to_thread(_finish, session)
 
 
-def run(config: Config, *, quiet: bool = True) -> Outcome:
+def run(config: Config, *, quiet: bool = True, live: bool = False) -> Outcome:
     """`run_async` on a loop of its own; Ctrl-C ends the load early and still reports, a second one gives up."""
     with new_runner() as runner:
-        return runner.run(_until_interrupted(config, quiet=quiet))
+        return runner.run(_until_interrupted(config, quiet=quiet, live=live))
 
 
 def simulate(config: Config, *, allow_unstable: bool = False) -> Outcome:
@@ -245,15 +259,20 @@ async def _measure(session: _Session) -> None:
 
     config = session.config
     async with contextlib.AsyncExitStack() as stack:
+        _tell(session.watch, "starting the span receiver")
         receiver = await _receive_spans(session, stack)
         injector = Injector(config, session.folder, session.run_id, stack)
         session.meta |= injector.meta
+        if config.uses_stub:
+            _tell(session.watch, "bringing the stack in a box up")
         stub = await _start_stub(session, stack, receiver, injector) if config.uses_stub else None
         targets = await injector.in_front(resolve_targets(config, None if stub is None else stub.url, os.environ))
         workers = _start_workers(session, targets, stack)  # they come up while the endpoints are asked
+        _tell(session.watch, f"asking once before the load: {', '.join(str(endpoint.address) for endpoint in targets.endpoints)}")
         asked = [await _reach(session, endpoint, stack) for endpoint in targets.endpoints]
         # One answer for all: what one of several targets refuses is asked of none.
         await _drive(session, workers, targets, stub, include_usage=all(asked))
+        _tell(session.watch, "waiting for late spans")
         await _collect(session, receiver, stub)
         await injector.end()
 
@@ -279,6 +298,8 @@ async def _receive_spans(session: _Session, stack: contextlib.AsyncExitStack) ->
         "http_port": receiver.http_port,
         "ports_taken": [str(taken) for taken in receiver.taken],
     }
+    if session.watch is not None:
+        session.watch.ports_taken = tuple(session.meta["receiver"]["ports_taken"])
     return receiver
 
 
@@ -333,7 +354,10 @@ async def _reach(session: _Session, endpoint: Endpoint, stack: contextlib.AsyncE
     if found is not None:
         session.meta["preflight"] = dataclasses.asdict(found)
         for finding in found.findings if not session.quiet else ():
-            sys.stderr.write(f"{plain(finding)}\n")
+            if session.watch is None:
+                sys.stderr.write(f"{plain(finding)}\n")
+            else:
+                session.watch.note(finding)
     return found is None or found.include_usage
 
 
@@ -365,23 +389,27 @@ async def _drive(session: _Session, workers: Workers, targets: Targets, stub: Ru
     from latprof.observations.folder import write_meta
     from latprof.observations.streams import answered_traces
 
+    _tell(session.watch, "handing the sessions over to the workers")
     rules = Rules(session.run_id, session.config.load.seed, session.config.target.timeout_ns, session.config.target.retries)
     await workers.open(session.folder, targets, rules, include_usage=include_usage)
     for phase in session.plan.phases:
         if not session.stop.is_set():
             await workers.load(phase, targets, include_usage=include_usage)
+    if session.watch is not None:
+        session.watch.load, session.watch.target = session.meta["arrival_model"], session.meta["target"]["url"]
     for phase in session.plan.phases:
         if session.stop.is_set() or workers.deaths:
             break
         before = await _figures(stub)
         counters = Counters()
-        async with _progress(session, phase, counters):
+        async with _progress(session, phase, counters, workers):
             driven = await workers.drive(counters, session.stop)
         session.meta["phases"].append(_phase_meta(phase, driven))
         if stub is not None:
             _note_stub(session, before, await _figures(stub), stub.died())
         write_meta(session.folder, session.meta)
     session.meta["interrupted"] = session.stop.is_set()
+    _tell(session.watch, "the workers write what they have")
     try:
         await workers.close()
     finally:
@@ -531,7 +559,57 @@ def _workers_meta(workers: Workers) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def _progress(session: _Session, phase: Phase, counters: Counters) -> AsyncIterator[None]:
+async def _view(stop: asyncio.Event, *, wanted: bool) -> AsyncIterator[Watch | None]:
+    """The view of a run, where it is wanted and standard error is a terminal for it; what it had to say is printed when it is gone."""
+    if not wanted:
+        yield None
+        return
+    from latprof.live.terminal import can_be_drawn_on
+    from latprof.live.view import View
+    from latprof.live.watch import Watch
+    from latprof.report.inert import plain
+
+    if not can_be_drawn_on(sys.stderr):
+        yield None
+        return
+    watch = Watch(stop.is_set)
+    try:
+        with View(watch.look, sys.stderr) as view, _on_signal(signal.SIGTSTP, view.suspend):
+            yield watch
+    finally:
+        watch.close()
+        for note in watch.notes:
+            sys.stderr.write(f"{plain(note)}\n")
+
+
+@contextlib.contextmanager
+def _on_signal(number: signal.Signals, handler: Callable[[], None]) -> Iterator[None]:
+    """``handler`` for the length of a ``with``; in a thread, where there are no signals to handle, nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(number)
+
+
+def _tell(watch: Watch | None, step: str) -> None:
+    if watch is not None:
+        watch.step(step)
+
+
+@contextlib.asynccontextmanager
+async def _progress(session: _Session, phase: Phase, counters: Counters, workers: Workers) -> AsyncIterator[None]:
+    if session.watch is not None:
+        session.watch.drive(phase, counters, workers)
+        try:
+            yield
+        finally:
+            session.watch.rest()
+        return
     if session.quiet:
         yield
         return
@@ -557,10 +635,10 @@ def new_runner() -> asyncio.Runner:
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-async def _until_interrupted(config: Config, *, quiet: bool) -> Outcome:
+async def _until_interrupted(config: Config, *, quiet: bool, live: bool) -> Outcome:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    running = asyncio.ensure_future(run_async(config, quiet=quiet, stop=stop))
+    running = asyncio.ensure_future(run_async(config, quiet=quiet, live=live, stop=stop))
 
     def interrupt() -> None:
         if stop.is_set():

@@ -197,7 +197,8 @@ class _Worker:
 
     async def _drive(self, load: Load, start_ns: int) -> None:
         counters = Counters()
-        telling = asyncio.create_task(self._tell(counters))
+        sampler = HealthSampler(self._transport.sockets)
+        telling = asyncio.create_task(self._tell(counters, sampler))
         try:
             driven = await drive(
                 load.phase,
@@ -212,7 +213,7 @@ class _Worker:
                 on_end=self._recorder.end,
                 counters=counters,
                 stop=self._stop,
-                sampler=HealthSampler(self._transport.sockets),
+                sampler=sampler,
             )
         except asyncio.CancelledError:
             raise
@@ -236,10 +237,10 @@ class _Worker:
         attempt.worker = self._opening.worker
         self._recorder.begin(attempt)
 
-    async def _tell(self, counters: Counters) -> None:
+    async def _tell(self, counters: Counters, sampler: HealthSampler) -> None:
         while True:
             await asyncio.sleep(_PROGRESS_S)
-            self._say(Progress(counters, self._recorder.failed))
+            self._say(Progress(counters, self._recorder.failed, sampler.new_lags_ns()))
 
 
 def peak_bytes() -> int:

@@ -82,6 +82,7 @@ class HealthSampler:
 
     def __enter__(self) -> Self:
         self._lags_ns = array("q")
+        self._lags_told = 0
         self._stalls: list[tuple[int, int]] = []
         self._looks = self._looks_until = 0
         self._sockets_seen = self._sockets_waiting = self._most_waiting = 0
@@ -119,6 +120,11 @@ class HealthSampler:
             waiting_sockets_share=self._sockets_waiting / self._sockets_seen if self._sockets_seen else 0.0,
             clock_steps=self._clock_steps,
         )
+
+    def new_lags_ns(self) -> tuple[int, ...]:
+        """How late the ticks were since this was last asked, for whoever watches while it goes on."""
+        begin, self._lags_told = self._lags_told, len(self._lags_ns)
+        return tuple(self._lags_ns[begin:])
 
     def _tick(self, due_ns: int, now_ns: int) -> None:
         late_ns = now_ns - due_ns

@@ -75,10 +75,11 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where the phase stands. ``cannot_write``: the files take no more."""
+    """Where the phase stands. ``cannot_write``: the files take no more. ``lags_ns``: how late the event loop's ticks were since the last of these."""
 
     counters: Counters
     cannot_write: bool
+    lags_ns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

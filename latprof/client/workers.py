@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -54,6 +55,8 @@ _LOOK_S = 0.1
 _END_S = 10.0
 # Sessions sent ahead to a worker that asks: as many, or as many bytes of bodies, whichever is less.
 _AHEAD, _AHEAD_BYTES = 512, 16 * 2**20
+# Of a worker's event loop, kept for whoever watches: those of 20 s. Without a watcher they are forgotten.
+_LAGS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,15 @@ class Workers:
     def pids(self) -> list[int]:
         """Process ids, by worker."""
         return [worker.popen.pid for worker in self._workers]
+
+    def take_lags_ns(self) -> list[int]:
+        """How late the workers' event loops got to their ticks since this was last asked; from any thread."""
+        taken: list[int] = []
+        for worker in self._workers:
+            with contextlib.suppress(IndexError):
+                while True:
+                    taken.append(worker.lags_ns.popleft())
+        return taken
 
     async def open(self, folder: Path, targets: Targets, rules: Rules, *, include_usage: bool) -> None:
         """Have every worker create its files and its transport. They share this process's working directory.
@@ -250,6 +262,7 @@ class _Worker:
         self.is_dead = False
         self.cannot_write = False
         self.counters = Counters()
+        self.lags_ns: deque[int] = deque(maxlen=_LAGS)
         self.batches: list[Iterator[list[Ready]]] = []
         self._current = -1
         self._loop = asyncio.get_running_loop()
@@ -328,6 +341,7 @@ class _Worker:
     def _take(self, answer: object) -> None:
         if isinstance(answer, Progress):
             self.counters = answer.counters
+            self.lags_ns.extend(answer.lags_ns)
             self.cannot_write = answer.cannot_write
         elif isinstance(answer, Wanted):
             self._told.submit(self._feed, self.batches[self._current])
