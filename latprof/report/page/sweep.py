@@ -37,6 +37,7 @@ def page(report: SweepReport, repeat: str) -> str:
             "loads": [(name, one["title"]) for name, one in drawn["load"].items()],
             "lines": [_sentences(report, line) for line in lines(report)],
             "shown": [(metric, METRICS[metric], [column.label for column in columns]) for metric, columns in report.columns.items()],
+            "asked": [point for point in told["points"] if _is_asked(report, point["setting"])],
             "repeat": repeat,
             "folder": "" if report.folder is None else str(report.folder),
         },
@@ -51,6 +52,11 @@ def pictures(report: SweepReport) -> dict[str, Any]:
     # The call first: it is what the whole sweep is about, and TTFT is a part of it.
     order = sorted(found, key=lambda name: (found[name]["metric"] != "e2el", list(found).index(name)))
     return {"sweep": {name: found[name] for name in order}, "load": dict(_loads(report))}
+
+
+def _is_asked(report: SweepReport, setting: Mapping[str, float]) -> bool:
+    """Runs between the points that were asked for only make crossings finer."""
+    return all(setting[axis.name] in axis.values for axis in report.axes)
 
 
 def _verdict(report: SweepReport) -> tuple[str, str]:
