@@ -79,14 +79,19 @@ def write_html(opened: Opened, file: Path | None = None, budget: Budget | None =
     """The page of a run, by default in its folder; where it is goes to standard error.
 
     Raises:
-        UsageError: it cannot be written.
+        UsageError: it was asked for as ``file`` and cannot be written. One that nobody asked for takes no run down with it.
     """
     from latprof.pages import write_page
     from latprof.report.inert import plain
 
-    written = write_page(opened, file, budget)
+    try:
+        told = f"page: {write_page(opened, file, budget)}"
+    except UsageError as error:
+        if file is not None:
+            raise
+        told = f"no page: {error}"
     if not quiet:
-        sys.stderr.write(f"page: {plain(str(written))}\n")
+        sys.stderr.write(f"{plain(told)}\n")
 
 
 def diagnose_and_print(*, as_json: bool) -> Exit:
