@@ -355,7 +355,8 @@ def report(
     *,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="the report as one HTML file that opens offline")] = None,
-    budget: Annotated[Path | None, typer.Option(metavar="FILE", help="of --html: mark what this budget promises")] = None,
+    figures: Annotated[Path | None, typer.Option(metavar="DIR", help="its figures as SVG and PNG, for papers and pull requests")] = None,
+    budget: Annotated[Path | None, typer.Option(metavar="FILE", help="of --html and --figures: mark what this budget promises")] = None,
     perfetto: Annotated[Path | None, typer.Option(metavar="FILE", help="single requests as a trace, for ui.perfetto.dev")] = None,
     folded: Annotated[Path | None, typer.Option(metavar="FILE", help="the TTFT budget as stacks, for flame graphs")] = None,
     at: Annotated[str | None, typer.Option(metavar="p99", help="the percentile of --folded, or mean")] = None,
@@ -370,7 +371,7 @@ def report(
     from latprof.commands_export import Exports
 
     exports = Exports(perfetto, folded, at, otlp, tuple(otlp_header or ()), genai_metrics)
-    raise typer.Exit(report_and_print(run_folder, json_file=json_file, html=html, budget_file=budget, exports=exports))
+    raise typer.Exit(report_and_print(run_folder, json_file=json_file, html=html, figures=figures, budget_file=budget, exports=exports))
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,15 +42,24 @@ def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quie
 
 
 def report_and_print(
-    folder: Path, *, json_file: Path | None, html: Path | None = None, budget_file: Path | None = None, exports: Exports | None = None
+    folder: Path,
+    *,
+    json_file: Path | None,
+    html: Path | None = None,
+    figures: Path | None = None,
+    budget_file: Path | None = None,
+    exports: Exports | None = None,
 ) -> Exit:
-    """``latprof report``, of a run or of a sweep; ``exports`` of a run are written beside it."""
+    """``latprof report``, of a run or of a sweep, with its page and its figures; ``exports`` of a run are written beside it."""
     from latprof.commands_export import check, export
+    from latprof.figures import check_figures, write_figures
     from latprof.sweep.stored import is_sweep
 
     check_writable(json_file)
     check_writable(html, "--html")
-    budget = _promised(budget_file, html)
+    if figures is not None:
+        check_figures(figures)
+    budget = _promised(budget_file, shown=html is not None or figures is not None)
     if exports is not None:
         check(exports, json_file)
     if is_sweep(folder):
@@ -57,21 +67,26 @@ def report_and_print(
 
         if exports:
             raise UsageError(f"{folder}: is a sweep; --perfetto, --folded and --otlp are of one run: name one of those in it")
-        return report_sweep_and_print(folder, json_file=json_file, html=html)
+        return report_sweep_and_print(folder, json_file=json_file, html=html, figures=figures)
     opened = open_run(folder)
     print_report(opened.report, json_file, stderr=exports is not None and exports.on_stdout)
     if html is not None:
         write_html(opened, html, budget)
+    if figures is not None:
+        tell_figures(write_figures(opened, figures, budget), figures)
     if exports:
         export(opened, exports)
     return exit_code_of(opened.report)
 
 
-def _promised(budget_file: Path | None, html: Path | None) -> Budget | None:
+def _promised(budget_file: Path | None, *, shown: bool) -> Budget | None:
     from latprof.budget import load_budget
 
-    if budget_file is not None and html is None:
-        raise UsageError("--budget marks on the page what is promised; give --html FILE as well (latprof gate RUN --budget FILE judges it)")
+    if budget_file is not None and not shown:
+        raise UsageError(
+            "--budget marks what is promised on the page and the figures; give --html FILE or --figures DIR as well"
+            " (latprof gate RUN --budget FILE judges it)"
+        )
     return None if budget_file is None else load_budget(budget_file)
 
 
@@ -92,6 +107,14 @@ def write_html(opened: Opened, file: Path | None = None, budget: Budget | None =
         told = f"no page: {error}"
     if not quiet:
         sys.stderr.write(f"{plain(told)}\n")
+
+
+def tell_figures(files: Sequence[Path], folder: Path) -> None:
+    """Where the figures are, on standard error."""
+    from latprof.report.inert import plain
+
+    names = ", ".join(dict.fromkeys(file.stem for file in files))
+    sys.stderr.write(plain(f"figures: {folder} has {names}, each as SVG and PNG") + "\n")
 
 
 def diagnose_and_print(*, as_json: bool) -> Exit:

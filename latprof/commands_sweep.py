@@ -71,14 +71,18 @@ def sweep_loads_and_print(
     return sweep_and_print(config, asked, json_file=json_file, quiet=quiet)
 
 
-def report_sweep_and_print(folder: Path, *, json_file: Path | None, html: Path | None = None) -> Exit:
+def report_sweep_and_print(folder: Path, *, json_file: Path | None, html: Path | None = None, figures: Path | None = None) -> Exit:
     """``latprof report`` of the folder of a sweep."""
+    from latprof.commands import tell_figures
+    from latprof.figures import write_sweep_figures
     from latprof.sweep.stored import read
 
     report = read(folder)
     _print(report, json_file)
     if html is not None:
         _write_html(report, folder, html)
+    if figures is not None:
+        tell_figures(write_sweep_figures(report, figures), figures)
     return _exit_code(report)
 
 

@@ -47,8 +47,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gate": SHARED | {"analysis", "baseline", "budget", "budget_words", "report"},
     "commands_gate": SHARED | {"analysis", "report", "baseline", "budget", "commands", "gate", "pipeline", "pipeline_simulate"},
     "commands_budget": SHARED | {"analysis", "report", "baseline", "budget", "pipeline"},
-    "commands": SHARED | set(PATH) | {"budget", "commands_sweep", "commands_export", "doctor", "pages", "pipeline", "stub", "sweep"},
-    "commands_sweep": SHARED | set(PATH) | {"commands", "pages", "sweep"},
+    "commands": SHARED
+    | set(PATH)
+    | {"budget", "commands_sweep", "commands_export", "doctor", "figures", "pages", "pipeline", "stub", "sweep"},
+    "commands_sweep": SHARED | set(PATH) | {"commands", "figures", "pages", "sweep"},
     "commands_simulate": {"config", "errors", "commands", "pipeline"},
     "pipeline_simulate": SHARED | set(PATH) | {"pipeline", "simulated", "stub"},
     "simulated": SHARED | set(PATH) | {"simulated", "stub"},
@@ -56,6 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "commands_export": SHARED | set(PATH) | {"commands", "pipeline"},
     "commands_compare": SHARED | set(PATH) | {"baseline", "budget_words", "commands", "interleave", "pages", "pipeline"},
     "pages": SHARED | set(PATH) | {"baseline", "budget", "pipeline"},
+    "figures": SHARED | set(PATH) | {"budget", "pages", "pipeline"},
     "baseline": SHARED | set(PATH) | {"pipeline"},
     "interleave": SHARED | set(PATH) | {"pipeline"},
     "commands_whatif": SHARED | set(PATH) | {"pipeline"},

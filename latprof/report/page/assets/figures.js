@@ -1,5 +1,6 @@
 // How every picture is drawn: plain data -> an option of the chart library. Pure: no document, no clock, so that the same pictures can be made
-// without a browser. `look` holds what depends on where it is drawn: {ink, muted, line, paper, accent, bad, good, width, font}.
+// without a browser. `look` holds what depends on where it is drawn: {ink, muted, line, paper, accent, bad, good, width, font}, and `still` where
+// nobody can point or scroll.
 "use strict";
 
 const FIGURES = (() => {
@@ -72,10 +73,28 @@ const FIGURES = (() => {
       axisLabel: { color: look.muted, hideOverlap: true, formatter: words, customValues },
     });
   };
+  const wide = (text, look, echarts, px = 12) => echarts.format.getTextRect(String(text), `${px}px ${look.font}`).width;
+  // A legend that lies still shows all it has, in as many rows as that takes.
+  const ROW = 22;
+  const legendRows = (names, look, echarts) => {
+    if (!look || !look.still) return 1;
+    let [rows, at] = [1, 0];
+    for (const name of names) {
+      const width = 14 + 5 + wide(name, look, echarts) + 10;
+      if (at > 0 && at + width > look.width - 30) [rows, at] = [rows + 1, 0];
+      at += width;
+    }
+    return rows;
+  };
+  const below = (names, look, echarts) => ROW * (legendRows(names, look, echarts) - 1);
   const legend = (look, more) => ({
-    type: "scroll",
+    type: look.still ? "plain" : "scroll",
     top: 0,
-    textStyle: { color: look.ink },
+    left: look.still ? 10 : "center",
+    right: look.still ? 10 : "auto",
+    itemGap: 10,
+    itemStyle: { decal: "none" },
+    textStyle: { color: look.ink, fontFamily: look.font },
     pageTextStyle: { color: look.muted },
     pageIconColor: look.ink,
     inactiveColor: look.line,
@@ -87,9 +106,11 @@ const FIGURES = (() => {
     `<div><span style="display:inline-block;width:10px;height:10px;margin-right:6px;background:${safe(colour)}"></span>${safe(name)}` +
     `<b style="float:right;margin-left:18px">${value}</b></div>`;
   const narrow = (look) => look.width < 560;
+  // Dark or light, whichever stands out more (the relative luminance of WCAG 2).
   const onColour = (hex) => {
-    const [red, green, blue] = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
-    return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#111111" : "#ffffff";
+    const linear = (part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+    const [red, green, blue] = [1, 3, 5].map((at) => linear(parseInt(hex.slice(at, at + 2), 16) / 255));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.19 ? "#111111" : "#ffffff";
   };
   // A shape that custom series draw: a bar from one value to another in a row.
   const bar = (api, echarts, from, to, at, share) => {
@@ -123,8 +144,10 @@ const FIGURES = (() => {
   // --- the budget ----------------------------------------------------------------------------------------------------------------------
 
   // Layers stacked at every column; what is known to be wait is hatched; a budget is a tick.
-  const budget = (data, look, { share = false } = {}) => {
+  const budget = (data, look, { share = false } = {}, echarts) => {
     const columns = data.columns.map((column) => column.label);
+    const rows = narrow(look) ? columns : data.columns.map((column) => `${column.label}: ${ms(column.value_ms)}`);
+    const names = data.layers.map((layer) => layer.layer);
     const scale = (value, at) => (share ? (100 * value) / data.columns[at].value_ms : value);
     const unit = share ? "%" : "ms";
     const longest = share ? 100 : Math.max(...data.columns.map((column) => column.value_ms));
@@ -138,20 +161,26 @@ const FIGURES = (() => {
         itemStyle: { color: layer.colour, borderColor: look.paper, borderWidth: 1 },
       };
       const rest = layer.total_ms.map((total, at) => scale(total - layer.wait_ms[at], at));
-      const label = {
-        show: true,
-        color: onColour(layer.colour),
-        fontSize: 11,
-        overflow: "truncate",
-        formatter: ({ dataIndex, value }) => {
-          const room = ((look.width - 140) * value) / longest;
-          return room > 7 * layer.layer.length ? layer.layer : room > 34 ? number(value) : "";
-        },
+      const waits = layer.wait_ms.map(scale);
+      // The name stands in the larger part of the two, or the figure where there is but one and no room for the name. An axis ends up to a fifth
+      // beyond the longest bar.
+      const said = (mine, other, at) => {
+        const room = (0.8 * (look.width - leftOf(rows) - 24) * mine[at]) / longest - 6;
+        const figure = other[at] === 0 ? number(mine[at]) : "";
+        if (mine[at] < other[at]) return "";
+        return room > wide(layer.layer, look, echarts, 11) ? layer.layer : room > wide(figure, look, echarts, 11) ? figure : "";
       };
-      const parts = [{ ...common, data: rest, label }];
+      const labelled = (mine, other) =>
+        mine.map((value, at) => {
+          const text = said(mine, other, at);
+          return { value, label: { show: text !== "", formatter: () => text } };
+        });
+      const label = { color: onColour(layer.colour), fontSize: 11, fontFamily: look.font };
+      const parts = [{ ...common, data: labelled(rest, waits), label }];
       if (layer.wait_ms.some((wait) => wait > 0)) {
         const hatched = { ...common.itemStyle, decal: { ...HATCH, color: "rgba(255,255,255,0.75)" } };
-        parts.unshift({ ...common, data: layer.wait_ms.map(scale), itemStyle: hatched });
+        const onHatch = { ...label, backgroundColor: layer.colour, padding: [1, 3] };
+        parts.unshift({ ...common, data: labelled(waits, rest), label: onHatch, itemStyle: hatched });
       }
       return parts;
     });
@@ -192,10 +221,10 @@ const FIGURES = (() => {
           return `<b>${safe(columns[at])}: ${ms(data.columns[at].value_ms)}</b>${told.join("")}${promised}`;
         },
       },
-      legend: legend(look, { data: data.layers.map((layer) => layer.layer) }),
-      grid: { left: leftOf(columns), right: 24, top: 46, bottom: 44 },
+      legend: legend(look, { data: names }),
+      grid: { left: leftOf(rows), right: 24, top: 46 + below(names, look, echarts), bottom: 44 },
       xAxis: axis(look, { type: "value", name: unit, nameGap: 26, max: share ? 100 : null }),
-      yAxis: axis(look, { type: "category", data: columns, inverse: true, axisLabel: { color: look.ink, fontWeight: "bold" } }),
+      yAxis: axis(look, { type: "category", data: columns, inverse: true, axisLabel: { color: look.ink, fontWeight: "bold", formatter: (_label, at) => rows[at] } }),
       series,
     };
   };
@@ -273,6 +302,7 @@ const FIGURES = (() => {
                   y: whole.y + whole.height / 2,
                   textVerticalAlign: "middle",
                   fontSize: 11,
+                  fontFamily: look.font,
                   fill: look.muted,
                 },
               },
@@ -409,6 +439,8 @@ const FIGURES = (() => {
             data: [[{ xAxis: first }, { xAxis: data.warmup_end_s }]],
           };
     const failures = data.failed.some((count) => count > 0);
+    // At the left edge, not where the warm-up ends.
+    const axisLine = { show: true, onZero: false, lineStyle: { color: look.line } };
     const time = (grid, more) => axis(look, { type: "value", gridIndex: grid, min: first, max: last, ...more });
     return {
       ...ground(look),
@@ -436,8 +468,8 @@ const FIGURES = (() => {
         time(1, { name: "s since the measured load began", nameGap: 28, axisLabel: { color: look.muted, hideOverlap: true, showMinLabel: false, showMaxLabel: false, formatter: plain } }),
       ],
       yAxis: [
-        logarithmic(look, data.edges_ms[0], data.edges_ms[data.edges_ms.length - 1], { name: "TTFT, ms", nameGap: 48 }),
-        axis(look, { type: "value", gridIndex: 1, name: failures ? "late ms, failed" : "late, ms", nameGap: 48, splitNumber: 2 }),
+        logarithmic(look, data.edges_ms[0], data.edges_ms[data.edges_ms.length - 1], { name: "TTFT, ms", nameGap: 48, axisLine }),
+        axis(look, { type: "value", gridIndex: 1, axisLine, name: failures ? "late ms, failed" : "late, ms", nameGap: 48, splitNumber: 2 }),
       ],
       series: [
         {
@@ -490,8 +522,28 @@ const FIGURES = (() => {
 
   // --- sweeps --------------------------------------------------------------------------------------------------------------------------
 
+  // Labels of upright lines, in rows: none covers another, nor a line of another that reaches up through its row. One that would leave the picture
+  // stands before its line.
+  const placed = (marks, look) => {
+    const sorted = [...marks].sort((a, b) => a.x - b.x);
+    for (const mark of sorted.reverse()) {
+      const to = mark.x + mark.width + 8;
+      mark.ends = to > look.width || sorted.some((other) => other.ends && other.x > mark.x && other.x < to);
+      mark.span = mark.ends ? [mark.x - mark.width - 8, mark.x] : [mark.x, to];
+    }
+    const done = [];
+    for (const mark of [...sorted.filter((one) => !one.ends), ...sorted.filter((one) => one.ends).reverse()]) {
+      const meets = done.filter((other) => other.span[0] < mark.span[1] && mark.span[0] < other.span[1]);
+      done.push({ ...mark, row: Math.max(0, ...meets.map((other) => other.row + 1)) });
+    }
+    return done;
+  };
+
   // Contributions over log k: what shrinks, what stays, and where the one crosses the other.
-  const sweep = (data, look) => {
+  const [TOTAL, NAIVE] = ["total", "naive line"];
+  const ICONS = { [TOTAL]: "path://M0 4h24v3h-24z", [NAIVE]: "path://M0 4h6v3h-6zM9 4h6v3h-6zM18 4h6v3h-6z" };
+  const sweepNames = (data) => [...data.layers.map((layer) => layer.layer), TOTAL, NAIVE];
+  const sweep = (data, look, _, echarts) => {
     const at = (values) => data.ks.map((k, index) => [k, values[index]]);
     const areas = data.layers.map((layer) => ({
       type: "line",
@@ -500,31 +552,78 @@ const FIGURES = (() => {
       showSymbol: false,
       lineStyle: { width: 0.6, color: look.paper },
       itemStyle: { color: layer.colour },
-      areaStyle: { color: layer.colour, opacity: 0.92 },
+      areaStyle: { color: layer.colour, opacity: 1 },
       emphasis: { focus: "series" },
       data: at(layer.total_ms),
     }));
-    const marks = data.crossings.filter((one) => one.k !== null);
+    const left = 70;
+    const right = 30;
+    const [first, last] = [data.ks[0], data.ks[data.ks.length - 1]];
+    const marks = placed(
+      data.crossings
+        .filter((one) => one.k !== null)
+        .map((one) => {
+          const text = `${one.layer} at ${Number(one.k.toPrecision(3))}`;
+          const x = left + ((look.width - left - right) * Math.log(one.k / first)) / Math.log(last / first);
+          return { k: one.k, text, x, width: wide(text, look, echarts) };
+        }),
+      look,
+    );
+    const markRows = Math.max(0, ...marks.map((one) => one.row + 1));
+    const crossings = {
+      type: "custom",
+      silent: true,
+      z: 6,
+      tooltip: { show: false },
+      data: marks.map((one) => [one.k, 0]),
+      renderItem: (params, api) => {
+        const mark = marks[params.dataIndex];
+        const [x] = api.coord([mark.k, 0]);
+        const { y, height } = params.coordSys;
+        const style = { stroke: look.ink, lineWidth: 1.5, lineDash: [1.5, 2.5] };
+        const said = { text: mark.text, fill: look.ink, fontSize: 12, fontFamily: look.font, textAlign: mark.ends ? "right" : "left", textVerticalAlign: "bottom" };
+        return {
+          type: "group",
+          children: [
+            { type: "line", shape: { x1: x, x2: x, y1: y - 4 - 14 * mark.row, y2: y + height }, style },
+            { type: "text", style: { ...said, x: x + (mark.ends ? -3 : 3), y: y - 2 - 14 * mark.row } },
+          ],
+        };
+      },
+    };
+    // A name in every area that is high enough for one: where it is highest, to the right where that is nearly as high.
+    const names = {
+      type: "custom",
+      silent: true,
+      z: 7,
+      tooltip: { show: false },
+      data: data.layers.map((_layer, index) => [first, index]),
+      renderItem: (params, api) => {
+        const layer = data.layers[params.dataIndex];
+        const most = Math.max(...layer.total_ms);
+        const where = layer.total_ms[data.ks.length - 1] > 0.8 * most ? data.ks.length - 1 : layer.total_ms.indexOf(most);
+        const under = data.layers.slice(0, params.dataIndex).reduce((sum, one) => sum + one.total_ms[where], 0);
+        const [x, low] = api.coord([data.ks[where], under]);
+        const [, high] = api.coord([data.ks[where], under + layer.total_ms[where]]);
+        if (low - high < 16) return null;
+        const [textAlign, aside] = where === 0 ? ["left", 8] : where === data.ks.length - 1 ? ["right", -8] : ["center", 0];
+        const style = { fill: onColour(layer.colour), stroke: layer.colour, lineWidth: 4, fontSize: 12, fontFamily: look.font };
+        return { type: "text", style: { ...style, text: layer.layer, x: x + aside, y: (low + high) / 2, textAlign, textVerticalAlign: "middle" } };
+      },
+    };
     const total = {
       type: "line",
-      name: "measured",
+      name: TOTAL,
       z: 5,
       symbol: "circle",
       symbolSize: 6,
       lineStyle: { color: look.ink, width: 2 },
       itemStyle: { color: look.ink },
       data: at(data.value_ms),
-      markLine: {
-        silent: true,
-        symbol: "none",
-        lineStyle: { color: look.ink, type: "dotted", width: 1.5 },
-        label: { color: look.ink, formatter: ({ name }) => name, position: "end", rotate: 0, align: "left", distance: [4, -8] },
-        data: marks.map((one, index) => ({ name: `${one.layer} at ${Number(one.k.toPrecision(3))}`, xAxis: one.k, label: { distance: [2, 3 + 13 * index] } })),
-      },
     };
     const naive = {
       type: "line",
-      name: "naive line",
+      name: NAIVE,
       z: 4,
       showSymbol: false,
       lineStyle: { color: look.bad, type: "dashed", width: 2 },
@@ -546,8 +645,8 @@ const FIGURES = (() => {
           return `<b>${safe(data.axis)} × ${plain(data.ks[index])}: ${ms(data.value_ms[index])}${around}</b>${told.join("")}${without}`;
         },
       },
-      legend: legend(look, { data: [...data.layers.map((layer) => layer.layer), "measured", "naive line"] }),
-      grid: { left: 70, right: narrow(look) ? 24 : 120, top: 44 + 14 * marks.length, bottom: 48 },
+      legend: legend(look, { data: sweepNames(data).map((name, index) => ({ name, icon: index < data.layers.length ? "roundRect" : ICONS[name] })) }),
+      grid: { left, right, top: 36 + 14 * markRows + below(sweepNames(data), look, echarts), bottom: 48 },
       xAxis: axis(look, {
         type: "log",
         logBase: 2,
@@ -559,7 +658,7 @@ const FIGURES = (() => {
         splitLine: { show: false },
       }),
       yAxis: axis(look, { type: "value", name: `${data.name} ${data.label}, ms`, nameGap: 44 }),
-      series: [...areas, ...(bounded ? [band(data.ks, data.low_ms, data.high_ms, look.ink, "measured")] : []), naive, total],
+      series: [...areas, ...(bounded ? [band(data.ks, data.low_ms, data.high_ms, look.ink, TOTAL)] : []), naive, total, crossings, names],
     };
   };
 
@@ -665,19 +764,20 @@ const FIGURES = (() => {
   const rowsHigh = (rows, each, around) => Math.max(120, rows * each + around);
   // How high a picture is, by its data; the width is the page's.
   const HEIGHTS = {
-    budget: (data) => rowsHigh(data.columns.length, 58, 100),
+    budget: (data, _, look, echarts) =>
+      rowsHigh(data.columns.length, 58, 100) + below(data.layers.map((layer) => layer.layer), look, echarts),
     tail: (data) => rowsHigh(data.layers.length, 24, 60),
     waterfall: (data, state) => rowsHigh(stays(data, state).length, 20, 70),
     gantt: (data) => rowsHigh(data.steps.length, data.steps.length > 60 ? 11 : 18, 60),
     tails: () => 340,
     heat: () => 420,
-    sweep: () => 420,
+    sweep: (data, _, look, echarts) => 420 + below(sweepNames(data), look, echarts),
     load: () => 340,
     forest: (data) => rowsHigh(data.rows.length, 22, 60),
   };
 
   const DRAWN = { budget, tail, waterfall, gantt, tails, heat, sweep, load, forest };
   const option = (kind, data, look, state, echarts) => DRAWN[kind](data, look, state || {}, echarts);
-  const height = (kind, data, state) => HEIGHTS[kind](data, state || {});
+  const height = (kind, data, state, look, echarts) => HEIGHTS[kind](data, state || {}, look, echarts);
   return { option, height };
 })();

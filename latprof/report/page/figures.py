@@ -1,0 +1,101 @@
+"""Which figures a run and a sweep have on paper, and the words around each: what it is, of what, and how sure one may be of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, Final
+
+from latprof.analysis.task import METRIC as TASK
+from latprof.report.page import run as run_page
+from latprof.report.page import sweep as sweep_page
+from latprof.report.page.run import Shown
+from latprof.report.page.static import Figure
+from latprof.report.sweep_values import METRICS, SweepReport
+from latprof.report.values import Report
+
+_NAMES: Final[Mapping[str, str]] = {**METRICS, TASK: "task"}
+_ADDS_UP = "A layer's part is its mean time among the requests there, so that the parts add up; hatched: known to be wait."
+
+
+def of_run(shown: Shown) -> Iterator[Figure]:
+    """The figures of a run, in the order of its page; none of a run without a request that succeeded."""
+    report = shown.report
+    told = run_page.pictures(shown)
+    figure = partial(_figure, report, _whose(report))
+    for metric, data in told["budget"].items():
+        tick = " The tick is the budget." if data["limits_ms"] else ""
+        yield figure("budget", metric, data, f"{_capital(_NAMES[metric])} budget: what each layer contributes", _ADDS_UP + tick)
+    if (tail := told["tail"]) is not None and tail["layers"]:
+        rest = f" The largest; {tail['rest']['layers']} more layers are not shown." if tail["rest"] else ""
+        caption = f"Contributions at {tail['last']} less those at {tail['first']}: {tail['more_ms']:.1f} ms.{rest}"
+        yield figure("tail", "", tail, "TTFT: what slow requests have that usual ones have not", caption)
+    for label, data in told["waterfall"].items():
+        placed = "" if data["is_placed"] else " Where in time each layer was is not known; their lengths are laid end to end."
+        caption = f"Session {data['session']}, turn {data['turn']}: an example, not a summary.{placed}"
+        yield figure("waterfall", label, data, f"One request, the nearest to {label} of TTFT", caption)
+    for metric, data in told["tails"].items():
+        title = f"{_capital(data['name'])}: the share of requests that take longer"
+        yield figure("tails", metric, {metric: data}, title, f"With a pointwise 95 % band; n = {data['arms'][0]['n']}.")
+    if (heat := told["heat"]) is not None:
+        warm = " Shaded: warm-up." if heat["warmup_end_s"] is not None else ""
+        caption = f"Requests by when they were due and by TTFT; below, how late the latest of them was sent.{warm}"
+        yield figure("heat", "", heat, "TTFT over the time of the run", caption)
+    if (gantt := told["gantt"]) is not None:
+        caption = f"Framed: its critical path, which with the waits (dashed) adds up to {gantt['own_ms']:.0f} ms. A call is split at its first token."
+        yield figure("gantt", "", gantt, f"One agent task, the nearest to {gantt['label']}", caption)
+
+
+def of_sweep(report: SweepReport) -> Iterator[Figure]:
+    """The figures of a sweep: one for every metric, percentile and line of points; none where no point has a run."""
+    told = sweep_page.pictures(report)
+    figure = partial(_figure, report, _whose_points(report))
+    for data in told["sweep"].values():
+        caption = (
+            "Contributions of the layers, which add up to the total, with its 95 % interval where there are replications enough."
+            " Dotted: where others reach the layer that gets faster. Dashed: the naive line."
+        )
+        title = f"{_capital(data['name'])} {data['label']} as {data['axis']} gets faster{data['fixed']}"
+        yield figure("sweep", f"{data['metric']}-{data['label']}{data['fixed']}", data, title, caption)
+    for data in told["load"].values():
+        caption = "With 95 % intervals where there are replications enough; dotted: the share of requests that met the objectives."
+        yield figure("load", data["title"], data, f"Latency along {data['title']}", caption)
+
+
+def _figure(report: Report | SweepReport, whose: str, kind: str, which: str, data: Mapping[str, Any], title: str, caption: str) -> Figure:
+    name = re.sub(r"[^A-Za-z0-9.=_]+", "-", f"{kind}-{which}").strip("-.")
+    return Figure(name, kind, data, title, f"{caption} {whose}", is_valid=report.valid, is_simulated=report.is_simulated)
+
+
+def _whose(report: Report) -> str:
+    parts = [
+        _capital(report.arrival_model),
+        f"{report.counts.ok} requests" + (f", {report.counts.failed} failed" if report.counts.failed else ""),
+        f"run {report.run_id}" + (", simulated in virtual time" if report.is_simulated else ""),
+        *(["partial"] if report.facts.interrupted else []),
+        *([f"NOT VALID: {_first_fatal(report)}"] if not report.valid else []),
+    ]
+    return "; ".join(parts) + "."
+
+
+def _first_fatal(report: Report) -> str:
+    return next(doubt.text for doubt in report.doubts if doubt.level == "fatal")
+
+
+def _whose_points(report: SweepReport) -> str:
+    load = "; ".join(dict.fromkeys(point.arrival_model for point in report.points))
+    each = f"{report.replications} {'run' if report.replications == 1 else 'runs'}"
+    counting = sum(point.counts for point in report.points)
+    parts = [
+        _capital(load),
+        f"{len(report.points)} points of {each}",
+        *([f"only {counting} of them count"] if counting < len(report.points) else []),
+        *([f"sweep {report.folder.name}"] if report.folder is not None else []),
+        *(["simulated in virtual time"] if report.is_simulated else []),
+    ]
+    return "; ".join(parts) + "."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
