@@ -32,6 +32,7 @@ _TILE = 15  # the narrowest tile that holds its words
 _NAME = 20
 _LABEL = 10  # of a stacked bar
 _TAIL = "slow 5 %"
+_SHORT = {"decode.first": "decode"}  # where the last part says too little
 _SHOWN_FROM_NS = NS_PER_MS / 200
 _THICK_FROM = 24  # rows from which its figures stand in it
 _FOOT = "The report is what counts; layers here are of a sample."
@@ -93,6 +94,8 @@ def _padded(line: Line, width: int, marks: Marks) -> Line:
 def _beside(left: Line, right: Line, width: int) -> Line:
     """Both, the second at the right edge; the first alone where there is no room."""
     gap = width - sum(cell_len(text) for text, _ in (*left, *right))
+    if gap == width:
+        return ()
     return (*left, (" " * gap, ""), *right) if gap >= 2 else left
 
 
@@ -183,7 +186,7 @@ def _of(driven: Driven) -> list[_Tile]:
     behind = abs(driven.achieved_per_s - driven.intended_per_s) > 0.1 * driven.intended_per_s
     wanted = ("intended: not known yet", "")
     if driven.closed_places is not None:
-        wanted, behind = (f"closed loop, {driven.closed_places} places", f"closed loop, {driven.closed_places}"), False
+        wanted, behind = (f"closed loop, {driven.closed_places} places", f"closed, {driven.closed_places}"), False
     elif not math.isnan(driven.intended_per_s):
         wanted = (f"{_rate(driven.intended_per_s)} intended", f"{_rate(driven.intended_per_s)[:-2]} intended")
     waits = ("none without a token", "")
@@ -288,7 +291,7 @@ def _below(shown: Shown, width: int, rows: int, marks: Marks) -> list[Line]:
 @lru_cache(maxsize=8)  # it changes once a second, and is drawn more often
 def _layers(sampled: Sampled | None, none_yet: str, width: int, rows: int, marks: Marks) -> tuple[Line, ...]:
     """Two stacked bars on one scale, and a row a layer below a heading; ``rows`` in all at most."""
-    if rows < 1:
+    if rows < (1 if sampled is None else 3):  # a heading, a layer, the rest
         return ()
     if sampled is None:
         return ((seg("layers  ", "bold"), seg(none_yet, "dim")),)
@@ -315,7 +318,7 @@ def _stacked(told: Sequence[tuple[str, str]], widths: Sequence[int], marks: Mark
     for at, (layer, text, wide) in enumerate(drawn):
         edge = marks.edge if wide > 1 and at + 1 < len(drawn) else ""
         room = wide - len(edge)
-        words = (plain(text), plain(text).rsplit(".", 1)[-1]) if text == layer else (text,)
+        words = (plain(text), _SHORT.get(layer, plain(text).rsplit(".", 1)[-1])) if text == layer else (text,)
         fits = next((f" {one}" for one in words if cell_len(one) < room), "")
         yield (set_cell_size(fits, room) + edge, _filled(layer))
 
@@ -339,10 +342,10 @@ def _table(sampled: Sampled, width: int, rows: int, marks: Marks) -> list[Line]:
         bars = [one for one in bars if one.layer in kept]
     longest_ns = max((one.p50_ns for one in bars), default=0.0)
     name_wide = max(12, min(_NAME if width >= 60 else 16, max((cell_len(plain(one.layer)) for one in bars), default=0) + 2))
-    room = max(0, width - name_wide - 15 - (9 if has_tail else 0))
+    room = max(0, width - name_wide - 16 - (9 if has_tail else 0))
     tail = f" {_TAIL}" if has_tail else ""
-    of_what = f"in ms, of a sample of {sampled.n} requests" if width >= 60 else f"sample of {sampled.n}"
-    head = (seg(f"{'layer':<{name_wide}}", "bold"), seg(f"{'p50':>8}{'':5}{tail}  {of_what}", "dim"))
+    of_what = f"in ms, of a sample of {sampled.n} requests" if width >= 60 else f"of {sampled.n}"
+    head = (seg(f"{'layer':<{name_wide}}", "bold"), seg(f"{'p50':>8} share{tail}  {of_what}", "dim"))
     drawn: list[Line] = [head, *(_row(one, sampled, (name_wide, room), longest_ns, marks, has_tail=has_tail) for one in bars)]
     if others:
         rest = Bar(f"{len(others)} others", *(sum(getattr(one, name) for one in others) for name in ("p50_ns", "wait_ns", "tail_ns")))
@@ -365,7 +368,7 @@ def _row(one: Bar, sampled: Sampled, wide: tuple[int, int], longest_ns: float, m
     return (
         *_padded((seg(f" {one.layer}"),), name_wide, marks),
         seg(f"{one.p50_ns / NS_PER_MS:>8.{decimals}f}", "bold"),
-        seg(f"{share:>5.0%}", "dim"),
+        seg(f"{share:>6.0%}", "dim"),
         *tail,
         seg("  "),
         (marks.wait * waited, colour),

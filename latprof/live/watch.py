@@ -237,7 +237,7 @@ class Watch:
 
     def _told_steps(self, now_ns: int) -> tuple[Step, ...]:
         steps = self._steps
-        ends = [*(began_ns for _, began_ns in steps[1:]), None]
+        ends = [*(began_ns for _, began_ns in steps[1:]), None][: len(steps)]
         return tuple(
             Step(text, None if end_ns is None else end_ns - began_ns, now_ns - began_ns)
             for (text, began_ns), end_ns in zip(steps, ends, strict=True)
@@ -300,11 +300,11 @@ def _schedule_of(phase: Phase) -> _Schedule:
     is_open = phase.loop == "open"
     offsets_ns = _offsets_ns(phase) if is_open else None
     single = planned is not None and planned == len(phase.planned)
-    end: End = "known" if single or phase.duration_ns is not None else "starts"
     length_ns = phase.duration_ns
     if length_ns is None and offsets_ns is not None and len(offsets_ns):
-        length_ns = int(offsets_ns[-1])
-    return _Schedule(planned, length_ns or None, end, offsets_ns if single else None)
+        length_ns = int(offsets_ns[-1]) or None  # all at once: the answers decide how long it takes
+    end: End = "unknown" if length_ns is None else "known" if single or phase.duration_ns is not None else "starts"
+    return _Schedule(planned, length_ns, end, offsets_ns if single else None)
 
 
 def _offsets_ns(phase: Phase) -> IntArray | None:

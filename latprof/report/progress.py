@@ -1,8 +1,9 @@
-"""The live line while load is driven: one line redrawn on a terminal, one line every five seconds elsewhere."""
+"""The lines while load is driven: one line redrawn on a terminal, one line every five seconds elsewhere."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 import time
 from collections.abc import Collection, Sequence
@@ -17,6 +18,7 @@ _REDRAWN_EVERY_NS = NS_PER_S // 4
 _PRINTED_EVERY_NS = 5 * NS_PER_S
 # The rate shown is that of the last seconds, so that a stall is seen.
 _RATE_OVER_NS = 3 * NS_PER_S
+_DUMB = frozenset({"dumb", "unknown"})
 
 
 class Counters(Protocol):
@@ -46,7 +48,7 @@ async def show(
 
     ``recent_ttft_ns`` may be a bounded deque that someone appends to while the load goes.
     """
-    live = stream.isatty()
+    live = stream.isatty() and os.environ.get("TERM") not in _DUMB
     every_ns = _REDRAWN_EVERY_NS if live else _PRINTED_EVERY_NS
     began_ns = now()
     recent = [Seen(began_ns, counters.sent, counters.done)]

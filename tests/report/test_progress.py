@@ -5,6 +5,8 @@ import contextlib
 import io
 from dataclasses import dataclass
 
+import pytest
+
 from latprof.report import progress
 from latprof.report.progress import Seen, line
 from latprof.schedule.plan import OnDemand, Phase, Planned
@@ -58,15 +60,18 @@ async def shown_on(stream: io.StringIO) -> str:
     return stream.getvalue()
 
 
-async def test_on_a_terminal_one_line_is_redrawn_and_wiped_at_the_end() -> None:
+async def test_on_a_terminal_one_line_is_redrawn_and_wiped_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     written = await shown_on(Terminal())
     assert written.count("\rmeasured") == 2
     assert "\n" not in written
     assert written.endswith("\r\x1b[K")
 
 
-async def test_elsewhere_whole_lines_come_rarely() -> None:
+async def test_elsewhere_whole_lines_come_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await shown_on(io.StringIO()) == ""
+    monkeypatch.setenv("TERM", "dumb")
+    assert await shown_on(Terminal()) == ""
 
 
 async def test_elsewhere_a_line_ends_like_one() -> None:
