@@ -16,7 +16,7 @@ from latprof.report.sweep_values import METRICS, SweepReport
 from latprof.report.values import Report
 
 _NAMES: Final[Mapping[str, str]] = {**METRICS, TASK: "task"}
-_ADDS_UP = "A layer's part is its mean time among the requests there, so that the parts add up; hatched: known to be wait."
+_ADDS_UP = "A layer's part is its mean time among the {whom} there, so that the parts add up, in the order of the legend; hatched: known to be wait."
 
 
 def of_run(shown: Shown) -> Iterator[Figure]:
@@ -26,15 +26,16 @@ def of_run(shown: Shown) -> Iterator[Figure]:
     figure = partial(_figure, report, _whose(report))
     for metric, data in told["budget"].items():
         tick = " The tick is the budget." if data["limits_ms"] else ""
-        yield figure("budget", metric, data, f"{_capital(_NAMES[metric])} budget: what each layer contributes", _ADDS_UP + tick)
+        adds_up = _ADDS_UP.format(whom=f"{data['requests']} tasks" if metric == TASK else "requests")
+        yield figure("budget", metric, data, f"{_capital(_NAMES[metric])} budget: what each layer contributes", adds_up + tick)
     if (tail := told["tail"]) is not None and tail["layers"]:
         rest = f" The largest; {tail['rest']['layers']} more layers are not shown." if tail["rest"] else ""
-        caption = f"Contributions at {tail['last']} less those at {tail['first']}: {tail['more_ms']:.1f} ms.{rest}"
+        caption = f"Contributions to {_the(tail['last'])} less those to {_the(tail['first'])}: {tail['more_ms']:,.1f} ms.{rest}"
         yield figure("tail", "", tail, "TTFT: what slow requests have that usual ones have not", caption)
     for label, data in told["waterfall"].items():
         placed = "" if data["is_placed"] else " Where in time each layer was is not known; their lengths are laid end to end."
         caption = f"Session {data['session']}, turn {data['turn']}: an example, not a summary.{placed}"
-        yield figure("waterfall", label, data, f"One request, the nearest to {label} of TTFT", caption)
+        yield figure("waterfall", label, data, f"One request, the nearest to {_the(label)} of TTFT", caption)
     for metric, data in told["tails"].items():
         title = f"{_capital(data['name'])}: the share of requests that take longer"
         yield figure("tails", metric, {metric: data}, title, f"With a pointwise 95 % band; n = {data['arms'][0]['n']}.")
@@ -43,8 +44,8 @@ def of_run(shown: Shown) -> Iterator[Figure]:
         caption = f"Requests by when they were due and by TTFT; below, how late the latest of them was sent.{warm}"
         yield figure("heat", "", heat, "TTFT over the time of the run", caption)
     if (gantt := told["gantt"]) is not None:
-        caption = f"Framed: its critical path, which with the waits (dashed) adds up to {gantt['own_ms']:.0f} ms. A call is split at its first token."
-        yield figure("gantt", "", gantt, f"One agent task, the nearest to {gantt['label']}", caption)
+        caption = f"Framed: its critical path, which with the waits (dashed) adds up to {gantt['own_ms']:,.0f} ms. A call is split at its first token."
+        yield figure("gantt", "", gantt, f"One agent task, the nearest to {_the(gantt['label'])}", caption)
 
 
 def of_sweep(report: SweepReport) -> Iterator[Figure]:
@@ -84,7 +85,8 @@ def _first_fatal(report: Report) -> str:
 
 
 def _whose_points(report: SweepReport) -> str:
-    load = "; ".join(dict.fromkeys(point.arrival_model for point in report.points))
+    loads = list(dict.fromkeys(point.arrival_model for point in report.points))
+    load = loads[0] if len(loads) == 1 else f"{loads[0]} … {loads[-1]}"
     each = f"{report.replications} {'run' if report.replications == 1 else 'runs'}"
     counting = sum(point.counts for point in report.points)
     parts = [
@@ -95,6 +97,11 @@ def _whose_points(report: SweepReport) -> str:
         *(["simulated in virtual time"] if report.is_simulated else []),
     ]
     return "; ".join(parts) + "."
+
+
+def _the(label: str) -> str:
+    """A column as a sentence names it: p50, the mean."""
+    return f"the {label}" if label.endswith("mean") else label
 
 
 def _capital(text: str) -> str:

@@ -15,6 +15,7 @@ const FIGURES = (() => {
   const number = (value) => {
     if (value === null || value === undefined || Number.isNaN(value)) return "-";
     const size = Math.abs(value);
+    if (size >= 10000) return Math.round(value).toLocaleString("en-US");
     return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3);
   };
   const ms = (value) => `${number(value)} ms`;
@@ -122,22 +123,25 @@ const FIGURES = (() => {
       { x: start[0] - 1e6, y: -1e6, width: 2e6, height: 2e6 },
     );
   };
-  // Between two lines over the same x; drawn as one shape, for stacked areas do not work on logarithmic axes.
+  // Between two lines over the same x; drawn as one shape, for stacked areas do not work on logarithmic axes. Its data make the axes reach it.
   const band = (xs, low, high, colour, name) => ({
     type: "custom",
     name,
     silent: true,
     z: 1,
     itemStyle: { color: colour },
-    data: [0],
+    data: xs.flatMap((x, at) => [low[at], high[at]].map((value) => [x, value])),
     tooltip: { show: false },
-    renderItem: (_, api) => ({
-      type: "polygon",
-      shape: {
-        points: [...xs.map((x, at) => api.coord([x, high[at]])), ...xs.map((x, at) => api.coord([x, low[at]])).reverse()],
-      },
-      style: { fill: colour, opacity: 0.22 },
-    }),
+    renderItem: ({ dataIndex }, api) =>
+      dataIndex > 0
+        ? null
+        : {
+            type: "polygon",
+            shape: {
+              points: [...xs.map((x, at) => api.coord([x, high[at]])), ...xs.map((x, at) => api.coord([x, low[at]])).reverse()],
+            },
+            style: { fill: colour, opacity: 0.22 },
+          },
     clip: true,
   });
 
@@ -380,12 +384,14 @@ const FIGURES = (() => {
     const told = data[metric] || Object.values(data)[0];
     const colours = [look.accent, look.second];
     const series = told.arms.flatMap((arm, number_of) => {
-      // The largest value has nobody above it, which a logarithmic axis cannot show.
+      // The largest value has nobody above it, which a logarithmic axis cannot show: the line goes level to it and ends.
       const seen = arm.share.map((share, at) => at).filter((at) => arm.share[at] > 0);
-      const pick = (values) => seen.map((at) => values[at]);
+      const ends = arm.value_ms[arm.value_ms.length - 1];
+      const pick = (values) => [...seen, seen[seen.length - 1]].map((at) => values[at]);
       const floor = 0.5 / arm.n;
+      const xs = [...seen.map((at) => arm.value_ms[at]), ends];
+      const [shares, lows, highs] = [pick(arm.share), pick(arm.low).map((low) => Math.max(low, floor)), pick(arm.high)];
       return [
-        band(pick(arm.value_ms), pick(arm.low).map((low) => Math.max(low, floor)), pick(arm.high), colours[number_of % 2], arm.name),
         {
           type: "line",
           name: arm.name,
@@ -393,8 +399,9 @@ const FIGURES = (() => {
           symbolSize: 6,
           lineStyle: { color: colours[number_of % 2], width: 2, type: number_of ? "dashed" : "solid" },
           itemStyle: { color: colours[number_of % 2] },
-          data: seen.map((at) => [arm.value_ms[at], arm.share[at], arm.low[at], arm.high[at]]),
+          data: seen.length ? xs.map((x, at) => [x, shares[at], lows[at], highs[at], x === ends]) : [],
         },
+        ...(seen.length ? [band(xs, lows, highs, colours[number_of % 2], arm.name)] : []),
       ];
     });
     const most = Math.max(...told.arms.map((arm) => arm.n), 2);
@@ -410,8 +417,10 @@ const FIGURES = (() => {
           found
             .filter((one) => one.seriesType === "line")
             .map(({ seriesName, color, value }) =>
-              row(color, seriesName, `${percent(value[1])} above ${ms(value[0])}`) +
-              `<div>95 % band ${percent(value[2])} … ${percent(value[3])}</div>`,
+              value[4]
+                ? row(color, seriesName, `the longest: ${ms(value[0])}`)
+                : row(color, seriesName, `${percent(value[1])} above ${ms(value[0])}`) +
+                  `<div>95 % band ${percent(value[2])} … ${percent(value[3])}</div>`,
             )
             .join(""),
       },
@@ -495,7 +504,10 @@ const FIGURES = (() => {
           type: "line",
           xAxisIndex: 1,
           yAxisIndex: 1,
-          showSymbol: false,
+          // A column in which nothing was due has no latest: what stands alone between such is a dot.
+          showSymbol: data.late_ms.includes(null),
+          symbol: "circle",
+          symbolSize: 4,
           name: "latest send",
           data: middle.map((at, index) => [at, data.late_ms[index]]),
           lineStyle: { color: look.accent, width: 1.5 },
@@ -665,20 +677,22 @@ const FIGURES = (() => {
   // What load does: latency, and how much of it was still good.
   const load = (data, look) => {
     const colours = [look.accent, look.second, look.good, look.bad];
+    const symbols = ["circle", "triangle", "rect", "diamond"];
     const lines = data.lines.flatMap((line, index) => {
       const colour = colours[index % colours.length];
       const bounded = line.low_ms.every((low, at) => low !== null && line.high_ms[at] !== null);
       return [
-        ...(bounded ? [band(data.xs, line.low_ms, line.high_ms, colour, line.name)] : []),
         {
           type: "line",
           name: line.name,
-          symbolSize: 7,
+          symbol: symbols[index % symbols.length],
+          symbolSize: 8,
           lineStyle: { color: colour, width: 2, type: line.is_tail ? "dashed" : "solid" },
           itemStyle: { color: colour },
           data: data.xs.map((x, at) => [x, line.value_ms[at]]),
           tooltip: { valueFormatter: ms },
         },
+        ...(bounded ? [band(data.xs, line.low_ms, line.high_ms, colour, line.name)] : []),
       ];
     });
     const good = data.good_share.some((share) => share !== null);
@@ -687,7 +701,7 @@ const FIGURES = (() => {
         type: "line",
         name: "good",
         yAxisIndex: 1,
-        symbol: "rect",
+        symbol: "emptyCircle",
         lineStyle: { color: look.muted, type: "dotted" },
         itemStyle: { color: look.muted },
         data: data.xs.map((x, at) => [x, data.good_share[at] === null ? null : 100 * data.good_share[at]]),
