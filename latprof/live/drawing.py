@@ -70,6 +70,7 @@ def seg(text: str, style: str = "") -> Segment:
     return plain(text), style
 
 
+@lru_cache(maxsize=512)  # most lines of a frame are those of the one before
 def cut(line: Line, width: int, marks: Marks = BLOCKS) -> Line:
     """``line`` in at most ``width`` cells, with a mark where something was left out."""
     if sum(cell_len(text) for text, _ in line) <= width:
@@ -86,6 +87,7 @@ def cut(line: Line, width: int, marks: Marks = BLOCKS) -> Line:
     return tuple(kept) if width > 0 else ()
 
 
+@lru_cache(maxsize=512)
 def _padded(line: Line, width: int, marks: Marks) -> Line:
     line = cut(line, width, marks)
     return (*line, (" " * (width - sum(cell_len(text) for text, _ in line)), ""))

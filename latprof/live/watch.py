@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,16 +18,17 @@ from latprof.clock import WallAnchor
 from latprof.live.processes import Use
 from latprof.live.recent import IN_FLIGHT_COLUMNS, Counted, Recent, in_words, planned_per_s
 from latprof.live.sample import LayerSample
-from latprof.live.values import UNKNOWN, Driven, End, Moment, Shown, Step
+from latprof.live.values import UNKNOWN, Driven, End, Moment, Shown, Step, Ttft
 from latprof.observations.columns import IntArray
 from latprof.observations.tail import RequestsTail, Tail
 from latprof.schedule.plan import WARMUP, OnDemand, Phase, Scheduled
 from latprof.spans.store import STREAM
 from latprof.units import NS_PER_S
 
-# Workers write twice a second: more looks find nothing more.
-_READ_EVERY_NS = NS_PER_S // 2
-_UNDERSTOOD_EVERY_NS = NS_PER_S
+# Workers write twice a second, and a look costs as much for a row as for fifty.
+_READ_EVERY_NS = NS_PER_S
+# Rows of the phase before may come for so long.
+_MIXED_NS = 3 * NS_PER_S
 _SNAPSHOT_BELIEVED_NS = 2 * NS_PER_S
 # Two batches of an exporter that waits the usual 5 s.
 _NO_SPANS_AFTER_NS = 12 * NS_PER_S
@@ -91,6 +92,21 @@ class _Schedule:
     offsets_ns: IntArray | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """What rows tell, as of the last time they were read."""
+
+    now: Ttft = field(default_factory=Ttft)
+    so_far: Ttft = field(default_factory=Ttft)
+    waiting: int = 0
+    longest_ns: float = UNKNOWN
+    intended_per_s: float = UNKNOWN
+
+    @classmethod
+    def of(cls, recent: Recent, now_ns: int) -> _Figures:
+        return cls(recent.now(now_ns), recent.so_far, *recent.waiting(), recent.intended_per_s(now_ns))
+
+
 class Watch:
     """One run. `look` is called by the view's thread; everything else by the run itself, and does next to nothing."""
 
@@ -112,7 +128,8 @@ class Watch:
         self._driven: Driven | None = None
         self._history: tuple[Moment, ...] = ()
         self._doubts: tuple[Doubt, ...] = ()
-        self._read_ns = self._understood_ns = 0
+        self._figures = _Figures()
+        self._read_ns = 0
 
     # --- the run's side -------------------------------------------------------------------------------------------------------------------
 
@@ -184,6 +201,7 @@ class Watch:
         else:
             self._recent.begin(going.began_ns)
         self._history = ()
+        self._figures = _Figures()
         self._use = Use(going.generator.pids, going.began_ns)
 
     def _drive(self, going: _Going, now_ns: int) -> None:
@@ -195,22 +213,24 @@ class Watch:
             self._read_ns = now_ns
             self._read(self._files, recent, going, now_ns)
             self._doubts = tuple(self._raised(recent, going, now_ns))
-        self._history = recent.history(now_ns)
-        self._driven = _driven(going, self._schedule, recent, now_ns)
+            self._history = recent.history(now_ns)
+            self._figures = _Figures.of(recent, now_ns)
+        self._driven = _driven(going, self._schedule, recent, self._figures, now_ns)
 
     def _read(self, files: _Files, recent: Recent, going: _Going, now_ns: int) -> None:
+        is_mixed = now_ns - going.began_ns < _MIXED_NS
         is_warmup = not going.phase.is_measured
-        ended = _of(files.requests.new(), is_warmup=is_warmup)
+        ended = files.requests.new()
+        if is_mixed:
+            ended = _of(ended, is_warmup=is_warmup)
         recent.end(ended, now_ns)
         oldest_unix_ns = files.anchor.to_unix(now_ns - _SNAPSHOT_BELIEVED_NS)
         snapshot, taken_unix_ns = files.requests.in_flight(IN_FLIGHT_COLUMNS, oldest_unix_ns)
-        recent.fly(_of(snapshot, is_warmup=is_warmup), min(now_ns, files.anchor.to_monotonic(taken_unix_ns)))
+        recent.fly(_of(snapshot, is_warmup=is_warmup) if is_mixed else snapshot, min(now_ns, files.anchor.to_monotonic(taken_unix_ns)))
         recent.lags.add(np.array(going.generator.take_lags_ns(), np.int64))
         files.sample.take_requests(ended)
         files.sample.take_spans(files.spans.new())
-        if now_ns - self._understood_ns >= _UNDERSTOOD_EVERY_NS:
-            self._understood_ns = now_ns
-            files.sample.understand(now_ns)
+        files.sample.understand(now_ns)
 
     def _raised(self, recent: Recent, going: _Going, now_ns: int) -> list[Doubt]:
         counters, files = going.counters, self._files
@@ -264,10 +284,10 @@ def _of(table: pa.Table, *, is_warmup: bool) -> pa.Table:
     return table.filter((pc.equal if is_warmup else pc.not_equal)(table["phase"], WARMUP))
 
 
-def _driven(going: _Going, schedule: _Schedule, recent: Recent, now_ns: int) -> Driven:
+def _driven(going: _Going, schedule: _Schedule, recent: Recent, figures: _Figures, now_ns: int) -> Driven:
     phase, counters = going.phase, going.counters
     elapsed_ns = now_ns - going.began_ns
-    waiting, longest_ns = recent.waiting() if counters.in_flight else (0, UNKNOWN)
+    waiting, longest_ns = (figures.waiting, figures.longest_ns) if counters.in_flight else (0, UNKNOWN)
     offsets_ns = schedule.offsets_ns
     length_ns, end = schedule.length_ns, schedule.end
     over = counters.done + counters.failed
@@ -284,12 +304,12 @@ def _driven(going: _Going, schedule: _Schedule, recent: Recent, now_ns: int) -> 
         ok=counters.done,
         failed=counters.failed,
         in_flight=counters.in_flight,
-        intended_per_s=recent.intended_per_s(now_ns) if offsets_ns is None else planned_per_s(offsets_ns, elapsed_ns),
+        intended_per_s=figures.intended_per_s if offsets_ns is None else planned_per_s(offsets_ns, elapsed_ns),
         achieved_per_s=recent.achieved_per_s(),
         tokens_per_s=recent.tokens_per_s(),
         closed_places=phase.concurrency,
-        now=recent.now(now_ns),
-        so_far=recent.so_far,
+        now=figures.now,
+        so_far=figures.so_far,
         waiting=waiting,
         longest_ns=longest_ns,
     )

@@ -130,7 +130,7 @@ def test_a_request_waits_for_its_spans_as_long_as_they_have_taken(batches: Calla
     assert first is not None
     assert first.n == 1, "the spans of the second one may be on their way"
     sample.take_spans(batches(spans_of(late)))
-    sample.understand(late.end_ns + EXPORTED_NS + 600 * MS)
+    sample.understand(late.end_ns + EXPORTED_NS + 3 * NS_PER_S)
     both = sample.sampled
     assert both is not None
     assert both.n == 2
