@@ -34,7 +34,7 @@ def write_sweep_figures(report: SweepReport, folder: Path) -> list[Path]:
     """Write every figure of a sweep; as `write_figures`."""
     from latprof.report.page.figures import of_sweep
 
-    why = f"{report.folder or 'the sweep'} has no two points along one axis with a request that succeeded"
+    why = f"{report.folder or 'the sweep'} has no two points along one axis that count"
     return _write(of_sweep(report), folder, why)
 
 
@@ -56,11 +56,11 @@ def check_figures(folder: Path) -> None:
 
 def _write(figures: Iterable[Figure], folder: Path, why_none: str) -> list[Path]:
     """All are drawn before the first is written, and each is put in place as a whole: nobody finds half a figure."""
-    from latprof.report.page.static import drawn
+    from latprof.report.page.static import drawn, png_of
 
     texts: dict[Path, bytes] = {}
-    for figure, svg, png in drawn(list(figures)):
-        texts |= {folder / f"{figure.name}.svg": svg.encode(), folder / f"{figure.name}.png": png}
+    for figure, svg in drawn(list(figures)):
+        texts |= {folder / f"{figure.name}.svg": svg.encode(), folder / f"{figure.name}.png": png_of(svg)}
     if not texts:
         raise UsageError(f"--figures: {why_none}, so there is nothing to draw; latprof report without --figures says why")
     try:

@@ -23,7 +23,7 @@ def of_run(shown: Shown) -> Iterator[Figure]:
     """The figures of a run, in the order of its page; none of a run without a request that succeeded."""
     report = shown.report
     told = run_page.pictures(shown)
-    figure = partial(_figure, report, _whose(report))
+    figure = partial(_figure, report, _whose(report, is_partial=shown.run.partial))
     for metric, data in told["budget"].items():
         tick = " The tick is the budget." if data["limits_ms"] else ""
         adds_up = _ADDS_UP.format(whom=f"{data['requests']} tasks" if metric == TASK else "requests")
@@ -69,13 +69,13 @@ def _figure(report: Report | SweepReport, whose: str, kind: str, which: str, dat
     return Figure(name, kind, data, title, f"{caption} {whose}", is_valid=report.valid, is_simulated=report.is_simulated)
 
 
-def _whose(report: Report) -> str:
+def _whose(report: Report, *, is_partial: bool) -> str:
     parts = [
+        *([f"NOT VALID: {_first_fatal(report)}"] if not report.valid else []),
         _capital(report.arrival_model),
         f"{report.counts.ok} requests" + (f", {report.counts.failed} failed" if report.counts.failed else ""),
         f"run {report.run_id}" + (", simulated in virtual time" if report.is_simulated else ""),
-        *(["partial"] if report.facts.interrupted else []),
-        *([f"NOT VALID: {_first_fatal(report)}"] if not report.valid else []),
+        *(["partial"] if is_partial or report.interrupted else []),
     ]
     return "; ".join(parts) + "."
 

@@ -25,9 +25,10 @@ _FAMILY = "Arimo, Arial, Helvetica, 'Liberation Sans', sans-serif"
 _EDGE = 16
 _TITLE_PX, _STAMP_PX, _CAPTION_PX = 18, 14, 12.5
 _HEAD, _TITLE_LINE, _LINE, _FOOT = 48, 22, 17, 12
+_MOST_LINES = 8
 _ROOT = re.compile(r"\A<svg [^>]*>")
 # What is for hovering only: nobody points at paper.
-_MARKS = re.compile(r"""<style ?><!\[CDATA\[.*?]]></style>| (?:ecmeta_\w+|class|pointer-events)="[^"]*\"""", re.DOTALL)
+_MARKS = re.compile(r"""<style ?><!\[CDATA\[.*?]]>\s*</style>| (?:ecmeta_\w+|class|pointer-events)="[^"]*\"""", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,33 +61,45 @@ def check_installed() -> None:
             )
 
 
-def drawn(figures: Sequence[Figure]) -> Iterator[tuple[Figure, str, bytes]]:
-    """Every figure as SVG and as PNG; see `check_installed`."""
+def drawn(figures: Sequence[Figure]) -> Iterator[tuple[Figure, str]]:
+    """Every figure as SVG; see `check_installed`."""
     from py_mini_racer import MiniRacer
-    from resvg_py import svg_to_bytes
 
-    with MiniRacer() as engine, _fonts() as fonts:
+    with MiniRacer() as engine:
         for script in ("echarts.min.js", "figures.js", "static.js"):
             engine.eval(asset(script))
         engine.eval(f"STATIC.start({asset('Arimo-widths.json')})")
         for figure in figures:
             told = harmless({"kind": figure.kind, "data": figure.data, "look": _look(), "state": figure.state})
             found = orjson.loads(str(engine.call("STATIC.draw", orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS).decode())))
-            svg = _framed(harmless(figure), found["svg"], found["height"])
-            png = svg_to_bytes(svg_string=svg, zoom=_SCALE, skip_system_fonts=True, font_files=fonts)
-            yield figure, svg, bytes(png)
+            yield figure, _framed(harmless(figure), found["svg"], found["height"])
+
+
+def png_of(svg: str) -> bytes:
+    """A figure as PNG. The machine's own fonts are not looked at, so that it is the same everywhere."""
+    from resvg_py import svg_to_bytes
+
+    assets = resources.files("latprof.report.page") / "assets"
+    with contextlib.ExitStack() as stack:
+        fonts = [str(stack.enter_context(resources.as_file(assets / name))) for name in ("Arimo-Regular.ttf", "Arimo-Bold.ttf")]
+        return bytes(svg_to_bytes(svg_string=svg, zoom=_SCALE, skip_system_fonts=True, font_files=fonts))
 
 
 def wrapped(text: str, px: float, room: float, weight: str = "normal") -> list[str]:
-    """``text`` in lines no wider than ``room`` pixels, in the font of the figures; a word that is wider stands alone."""
+    """``text`` in lines no wider than ``room`` pixels, in the font of the figures; a word that is wider is broken, and of very many lines the rest is left out."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and text_width(longer, px, weight) > room:
-            lines.append(word)
-        else:
+        if text_width(longer, px, weight) <= room:
             lines[-1] = longer
-    return lines
+            continue
+        lines.append("")
+        for character in word:
+            if text_width(lines[-1] + character, px, weight) > room:
+                lines.append("")
+            lines[-1] += character
+    lines = [line for line in lines if line] or [""]
+    return lines if len(lines) <= _MOST_LINES else [*lines[: _MOST_LINES - 1], "…"]
 
 
 def text_width(text: str, px: float, weight: str = "normal") -> float:
@@ -108,14 +121,6 @@ def _look() -> dict[str, Any]:
     light = asset("page.css").split("}", 1)[0]
     named = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", light))
     return named | {"font": _FAMILY, "heat": HEAT["light"], "width": WIDTH, "still": True}
-
-
-@contextlib.contextmanager
-def _fonts() -> Iterator[list[str]]:
-    """The font files as paths: the machine's own are not looked at, so that a figure is the same everywhere."""
-    with contextlib.ExitStack() as stack:
-        assets = resources.files("latprof.report.page") / "assets"
-        yield [str(stack.enter_context(resources.as_file(assets / name))) for name in ("Arimo-Regular.ttf", "Arimo-Bold.ttf")]
 
 
 def _framed(figure: Figure, picture: str, height: float) -> str:

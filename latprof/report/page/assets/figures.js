@@ -75,13 +75,14 @@ const FIGURES = (() => {
     });
   };
   const wide = (text, look, echarts, px = 12) => echarts.format.getTextRect(String(text), `${px}px ${look.font}`).width;
+  const cut = (name) => (name.length > 44 ? `${name.slice(0, 43)}…` : name);
   // A legend that lies still shows all it has, in as many rows as that takes.
   const ROW = 22;
   const legendRows = (names, look, echarts) => {
     if (!look || !look.still) return 1;
     let [rows, at] = [1, 0];
     for (const name of names) {
-      const width = 14 + 5 + wide(name, look, echarts) + 10;
+      const width = 14 + 5 + wide(cut(name), look, echarts) + 10;
       if (at > 0 && at + width > look.width - 30) [rows, at] = [rows + 1, 0];
       at += width;
     }
@@ -95,6 +96,7 @@ const FIGURES = (() => {
     right: look.still ? 10 : "auto",
     itemGap: 10,
     itemStyle: { decal: "none" },
+    formatter: cut,
     textStyle: { color: look.ink, fontFamily: look.font },
     pageTextStyle: { color: look.muted },
     pageIconColor: look.ink,
