@@ -136,7 +136,7 @@ def _seconds(ns: float) -> str:
 def _head(shown: Shown, width: int, marks: Marks) -> list[Line]:
     driven = shown.driven
     if driven is None or not shown.is_driving:
-        badge = seg(" starting " if driven is None else " finishing ", "bold reverse cyan")
+        badge = seg(f" {'finishing' if driven is not None else 'stopping' if shown.is_stopping else 'starting'} ", "bold reverse cyan")
         step = shown.steps[-1] if shown.steps else None
         what = (seg(f" {step.text}  "), seg(_seconds(step.so_far_ns), "dim")) if step is not None and driven is not None else ()
         return [(badge, *what)]
