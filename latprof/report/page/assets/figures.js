@@ -20,7 +20,7 @@ const FIGURES = (() => {
   };
   const ms = (value) => `${number(value)} ms`;
   const signed = (value) => `${value > 0 ? "+" : value < 0 ? "-" : ""}${ms(Math.abs(value))}`;
-  const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+  const percent = (share) => `${(100 * share).toFixed(Math.abs(share) < 0.1 ? 1 : 0).replace(/^-0\.0$/, "0.0")} %`;
   const plain = (value) => Number(value.toPrecision(6)).toString();
 
   // --- what every picture shares -------------------------------------------------------------------------------------------------------
@@ -428,7 +428,8 @@ const FIGURES = (() => {
       },
       legend: told.arms.length > 1 ? legend(look, { data: told.arms.map((arm) => arm.name) }) : undefined,
       grid: { left: 64, right: 24, top: told.arms.length > 1 ? 34 : 14, bottom: 48 },
-      xAxis: logarithmic(look, lowest, highest, { name: `${told.name}, ms`, nameGap: 28 }),
+      // A hair wider than the data: a point on the very edge is outside of a logarithmic axis as often as not, and tells nothing when pointed at.
+      xAxis: logarithmic(look, 0.9999 * lowest, 1.0001 * highest, { name: `${told.name}, ms`, nameGap: 28 }),
       yAxis: logarithmic(look, 0.5 / most, 1, { splitLine: { show: true, lineStyle: { color: look.line, opacity: 0.6 } } }, (value) => `${plain(100 * value)} %`),
       series,
     };
@@ -470,7 +471,7 @@ const FIGURES = (() => {
         top: 0,
         itemWidth: 12,
         itemHeight: narrow(look) ? 100 : 180,
-        text: [`${most} requests`, "0"],
+        text: [`${most} request${most === 1 ? "" : "s"}`, "0"],
         textStyle: { color: look.muted },
         inRange: { color: look.heat },
       },
@@ -728,7 +729,7 @@ const FIGURES = (() => {
 
   // B less A with its interval, row by row; the shaded part is what nobody minds.
   const forest = (data, look, _, echarts) => {
-    const colour = (verdict) => ({ better: look.good, worse: look.bad, same: look.muted })[verdict] || look.line;
+    const colour = (verdict) => ({ better: look.good, worse: look.bad })[verdict] || look.muted;
     return {
       ...ground(look),
       tooltip: {
@@ -762,7 +763,10 @@ const FIGURES = (() => {
               children.push({ type: "line", shape, style: { stroke: colour(one.verdict), lineWidth: 3 } });
             }
             const mark = { cx: centre[0], cy: centre[1], r: 5 };
-            children.push({ type: "circle", shape: mark, style: { fill: colour(one.verdict), stroke: look.paper } });
+            // Hollow: nothing can be said of it.
+            const isKnown = one.verdict !== "unknown";
+            const style = { fill: isKnown ? colour(one.verdict) : look.paper, stroke: isKnown ? look.paper : colour(one.verdict), lineWidth: isKnown ? 1 : 2 };
+            children.push({ type: "circle", shape: mark, style });
             return { type: "group", children };
           },
           markLine: {

@@ -15,6 +15,7 @@
     ...Object.fromEntries(["paper", "ink", "muted", "line", "accent", "second", "good", "bad", "font"].map((name) => [name, css(name)])),
     heat: isDark() ? page.heat.dark : page.heat.light,
     width,
+    still: printing,
   });
 
   // What a picture shows now: its controls stand in a fieldset before it. `of` chooses among several sets of data, the rest is its state.
@@ -33,10 +34,11 @@
     const name = figure.dataset.picture;
     const data = shown.of === undefined ? page.pictures[name] : page.pictures[name][shown.of];
     const kind = figure.dataset.kind;
-    box.style.height = `${FIGURES.height(kind, data, shown)}px`;
+    const seen = look(box.clientWidth);
+    box.style.height = `${FIGURES.height(kind, data, shown, seen, echarts)}px`;
     if (chart.drawn) chart.drawn.dispose();
     chart.drawn = echarts.init(box, null, { renderer: "svg" });
-    chart.drawn.setOption(FIGURES.option(kind, data, look(box.clientWidth), shown, echarts));
+    chart.drawn.setOption(FIGURES.option(kind, data, seen, shown, echarts));
     chart.at = -1;
     chart.width = box.clientWidth;
   };
@@ -76,14 +78,17 @@
     drawAll();
   });
   dark.addEventListener("change", drawAll);
-  // On paper: light, and as wide as the paper is.
+  // On paper: light, open, and as wide as A4 and Letter are within their margins; a browser tells the width of the paper to nobody.
+  const PAPER = "700px";
   window.addEventListener("beforeprint", () => {
     printing = true;
+    document.body.style.width = PAPER;
     document.querySelectorAll("details").forEach((one) => one.setAttribute("data-was", one.open) || (one.open = true));
     drawAll();
   });
   window.addEventListener("afterprint", () => {
     printing = false;
+    document.body.style.width = "";
     document.querySelectorAll("details").forEach((one) => (one.open = one.getAttribute("data-was") === "true"));
     drawAll();
   });
