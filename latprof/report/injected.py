@@ -13,6 +13,9 @@ from latprof.units import NS_PER_MS, NS_PER_S
 _NAMES: Final = {"ttft": "TTFT", "e2el": "call"}
 _TOO_FAR_NS: Final = 2 * NS_PER_MS
 
+HEAD: Final = ("ms per ms of delay", "per request", "per block", "queue feedback")
+"""What the columns of `rows` are."""
+
 
 def design(injection: Injection) -> str:
     """What was done, in one sentence."""

@@ -172,8 +172,8 @@ def _injection(injection: Injection, console: Console) -> None:
     for warning in injected.warnings(injection):
         console.print(Padding(Text(warning, "yellow"), (0, 0, 0, 2)))
     table = Table(box=_ASCII_LINES if console.options.ascii_only else SIMPLE, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("ms per ms of delay", min_width=14)
-    for label in ("per request", "per block", "queue feedback"):
+    table.add_column(injected.HEAD[0], min_width=14)
+    for label in injected.HEAD[1:]:
         table.add_column(label, justify="right", no_wrap=True)
     for row in injected.rows(injection):
         table.add_row(*row)

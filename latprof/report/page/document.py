@@ -61,9 +61,11 @@ def _environment() -> Environment:
 
 
 def in_words(value: float | None) -> str:
-    """A figure as a person reads it: three or four digits that mean something."""
+    """A figure as a person reads it: three or four digits that mean something, of a count (an int) all."""
     if value is None or math.isnan(value):
         return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
     if value == 0:
         return "0"
     size = abs(value)

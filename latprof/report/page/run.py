@@ -76,7 +76,7 @@ def page(shown: Shown) -> str:
             "rates": dict(facts(report))["rate"],
             "task_lines": list(sentences(report.tasks)) if report.tasks is not None else [],
             "tables": [_table(one) for one in _budgets(report).values()],
-            "injection_lines": _injection(report),
+            "injection": _injection(report),
             "facts": list(facts(report)),
             "errors": list(report.counts.errors.items()),
             "repeat": shown.repeat,
@@ -145,7 +145,7 @@ def _headline(report: Report) -> Iterator[tuple[str, float, str]]:
     yield "requests/s achieved", report.rate.achieved_per_s, ""
     if report.goodput is not None:
         yield "of them good", 100 * report.goodput.share, "%"
-    yield "failed", float(report.counts.failed), ""
+    yield "failed", report.counts.failed, ""
 
 
 def _metrics(report: Report) -> Iterator[dict[str, Any]]:
@@ -189,9 +189,12 @@ def _table(one: Budget) -> dict[str, Any]:
     }
 
 
-def _injection(report: Report) -> list[str]:
+def _injection(report: Report) -> dict[str, Any] | None:
     if report.injection is None:
-        return []
-    lines = [injected.design(report.injection), *injected.warnings(report.injection)]
-    lines += [": ".join((row[0], ", ".join(row[1:]))) for row in injected.rows(report.injection)]
-    return [*lines, *filter(None, [injected.conclusion(report.injection)])]
+        return None
+    return {
+        "told": [injected.design(report.injection), *injected.warnings(report.injection)],
+        "head": injected.HEAD,
+        "rows": list(injected.rows(report.injection)),
+        "reading": injected.conclusion(report.injection),
+    }

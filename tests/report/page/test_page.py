@@ -158,6 +158,8 @@ def test_how_figures_are_written() -> None:
         "123.4",
         "1,234",
     ]
+    assert in_words(2) == "2"  # a count
+    assert in_words(12_345) == "12,345"
     assert share(0.9876) == "98.76 %"
     assert share(None) == "-"
     assert exact(0.1 + 0.2) == "0.30000000000000004"
@@ -169,13 +171,23 @@ def test_how_figures_are_written() -> None:
 def test_a_run_of_failures_says_so(pages: dict[str, str]) -> None:
     text = _visible(pages["failures"])
     assert "NOT VALID: do not use these figures for a decision" in text
-    for said in ("No request reached its first token", "No request succeeded.", "timeout", "server"):
+    for said in ("No request succeeded, so there is nothing to break down.", "No request succeeded.", "2 failed", "timeout", "server"):
         assert said in text
 
 
 def test_a_partial_run_says_so(pages: dict[str, str]) -> None:
     assert "The run is partial: it was killed, or is still going." in _visible(pages["partial"])
     assert "The run is partial" not in _visible(pages["run"])
+
+
+def test_a_causal_check_is_a_table(pages: dict[str, str]) -> None:
+    cells = [one.text for one in elements(pages["run"]) if one.tag in {"th", "td"} and _section(one) == "injection"]
+    assert cells[:4] == ["ms per ms of delay", "per request", "per block", "queue feedback"]
+    assert cells[4:8] == ["TTFT", "1.01 [0.96, 1.06]", "1.90 [1.50, 2.30]", "0.89 [0.48, 1.30]"]
+
+
+def _section(element: Element) -> str:
+    return next((outer.attributes.get("id", "") for outer in element.inside if outer.tag == "section"), "")
 
 
 def test_a_simulated_run_says_so(pages: dict[str, str]) -> None:
