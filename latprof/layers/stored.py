@@ -20,6 +20,7 @@ from latprof.errors import ConfigError
 from latprof.layers.call import AFTER_FIRST_TOKEN, first_token_layers
 from latprof.layers.table import IntArray, Layers
 from latprof.observations.columns import Requests
+from latprof.observations.encodings import encodings
 
 FILE = "layers.parquet"
 _META = b"latprof.layers"
@@ -37,7 +38,7 @@ class LayersWriter:
         fields += [(f"{name}:{part}", pa.int64()) for name in names for part in (("unsplit",) if name in unsplit else ("wait", "service"))]
         meta = json.dumps({"names": list(names), "hops": list(hops), "source": source})
         self._schema = pa.schema(fields, metadata={_META: meta.encode()})
-        self._writer = pq.ParquetWriter(folder / FILE, self._schema, compression="zstd")
+        self._writer = pq.ParquetWriter(folder / FILE, self._schema, **encodings(self._schema))
 
     @property
     def columns(self) -> tuple[str, ...]:

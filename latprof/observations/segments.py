@@ -22,12 +22,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from latprof.observations.columns import IntArray, int_column
+from latprof.observations.encodings import encodings
 from latprof.observations.names import draft_of
 from latprof.observations.streams import read_parquet
 from latprof.units import MISSING_NS
 
 SEGMENTS_PARQUET: Final = "segments.parquet"
 STREAMED_PARQUET: Final = "streamed.parquet"
+_BATCH_ROWS: Final = 1 << 16
 
 SEGMENTS_SCHEMA = pa.schema(
     [
@@ -78,26 +80,24 @@ class SegmentsWriter:
     def __init__(self, folder: Path) -> None:
         self._paths = {SEGMENTS_PARQUET: SEGMENTS_SCHEMA, STREAMED_PARQUET: STREAMED_SCHEMA}
         self._folder = folder
+        self._waiting: list[npt.NDArray[np.int64]] = []
+        self._waiting_rows = 0
         self._writers = {
-            name: pq.ParquetWriter(
-                draft_of(folder / name),
-                schema,
-                compression="zstd",
-                use_dictionary=False,
-                column_encoding=dict.fromkeys(schema.names, "DELTA_BINARY_PACKED"),
-            )
-            for name, schema in self._paths.items()
+            name: pq.ParquetWriter(draft_of(folder / name), schema, **encodings(schema)) for name, schema in self._paths.items()
         }
 
     def pool(self, pool: int, segments: Sequence[PoolRun]) -> None:
         """More runs of pool number ``pool``."""
         if segments:
-            columns = np.array(segments, np.int64).T
-            self._write(SEGMENTS_PARQUET, [np.full(len(segments), pool), None, *columns])
+            self._waiting.append(np.column_stack([np.full(len(segments), pool), np.array(segments, np.int64)]))
+            self._waiting_rows += len(segments)
+        if self._waiting_rows >= _BATCH_ROWS:
+            self._write_waiting()
 
     def own(self, request: Sequence[int], runs: Sequence[OwnRun]) -> None:
         """Runs of answers that came otherwise than their pool made them, ``request`` telling whose each is."""
         if runs:
+            self._write_waiting()
             columns = np.array(runs, np.int64).T
             self._write(SEGMENTS_PARQUET, [None, np.array(request, np.int64), None, *columns])
 
@@ -108,6 +108,7 @@ class SegmentsWriter:
 
     def close(self) -> None:
         """Complete the files; only then do they take their names."""
+        self._write_waiting()
         for name, writer in self._writers.items():
             writer.close()
             draft_of(self._folder / name).replace(self._folder / name)
@@ -118,6 +119,13 @@ class SegmentsWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is None:
             self.close()
+
+    def _write_waiting(self) -> None:
+        """What pools have told: in batches, for each of 64 replicas tells of a thousand runs at a time."""
+        if self._waiting:
+            pool, *columns = np.concatenate(self._waiting).T
+            self._waiting, self._waiting_rows = [], 0
+            self._write(SEGMENTS_PARQUET, [pool, None, *columns])
 
     def _write(self, name: str, columns: Sequence[npt.NDArray[np.int64] | None]) -> None:
         schema = self._paths[name]

@@ -7,9 +7,9 @@ segments.parquet    iterations, and streamed.parquet: `latprof.observations.segm
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from struct import Struct
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from latprof.layers.call import DECODE, STREAM
 from latprof.layers.stored import LayersWriter
 from latprof.observations.columns import REQUESTS_SCHEMA, IntArray
+from latprof.observations.encodings import encodings
 from latprof.observations.names import REQUESTS_PARQUET, draft_of
 from latprof.observations.segments import OwnRun, SegmentsWriter
 from latprof.stub.simulate import CALLS, ENGINE, MARKED
@@ -30,6 +31,8 @@ _FIELDS: Final = (
     "request", "session", "turn", "phase", "message_tokens", "prompt_tokens", "output_tokens", "cached_tokens", "chunks",
     "intended_ns", "start_ns", "accepted_ns", "first_ns", "last_ns", "engine_first_ns", "engine_last_ns", "pool", "joined", "ended",
 )  # fmt: skip
+_ROW: Final = Struct(f"{len(_FIELDS) + 2 * len(MARKED)}q")
+"""A call's fields, and its marks: packed at once, for a million calls are a million rows."""
 _QUEUE, _PREFILL, _CAP_WAIT = "engine.queue", "prefill", "client.cap_wait"
 LAYERS: Final = (
     _CAP_WAIT,
@@ -66,19 +69,19 @@ class SimulatedFolder:
         self._folder = folder
         self._phases = pa.array(phases, pa.string())
         self._measured = np.array([name != warmup for name in phases])
-        self._rows = array("q")
-        self._early: dict[int, tuple[int, ...]] = {}  # rows whose predecessors are still on their way
+        self._rows = bytearray()
+        self._early: dict[int, bytes] = {}  # rows whose predecessors are still on their way
         self._following = 0
         self._own_request: list[int] = []
         self._own: list[OwnRun] = []
-        self._requests = pq.ParquetWriter(draft_of(folder / REQUESTS_PARQUET), REQUESTS_SCHEMA, compression="zstd")
+        self._requests = pq.ParquetWriter(draft_of(folder / REQUESTS_PARQUET), REQUESTS_SCHEMA, **encodings(REQUESTS_SCHEMA))
         self._layers = LayersWriter(folder, LAYERS, _HOPS)
         self._segments = SegmentsWriter(folder)
         self.iterations = self._segments.pool
 
     def call(self, call: Call) -> None:
         """A call whose last token is at the client."""
-        row = (
+        row = _ROW.pack(
             call.number, call.key.session, call.step, call.phase, call.message_tokens, call.prompt_tokens, call.output_tokens,
             call.cached_tokens, call.chunks, call.intended_ns, call.start_ns, call.accepted_ns, call.first_token_ns, call.last_token_ns,
             call.engine_first_ns, call.engine_last_ns, call.pool, call.joined, call.ended, *call.marks,
@@ -91,13 +94,13 @@ class SimulatedFolder:
             early[call.number] = row
             return
         rows = self._rows
-        rows.extend(row)
+        rows += row
         following = call.number + 1
         while following in early:
-            rows.extend(early.pop(following))
+            rows += early.pop(following)
             following += 1
         self._following = following
-        if len(rows) >= _BATCH_ROWS * len(row):
+        if len(rows) >= _BATCH_ROWS * _ROW.size:
             self._flush()
 
     def close(self) -> None:
@@ -116,15 +119,14 @@ class SimulatedFolder:
             self.close()
 
     def _flush(self) -> None:
-        width = len(_FIELDS) + 2 * len(MARKED)
-        matrix = np.frombuffer(self._rows, np.int64).reshape(-1, width).T
+        matrix = np.frombuffer(self._rows, np.int64).reshape(-1, _ROW.size // 8).T
         columns = dict(zip(_FIELDS, matrix, strict=False))
         marks = {name: (matrix[len(_FIELDS) + 2 * i], matrix[len(_FIELDS) + 2 * i + 1]) for i, name in enumerate(MARKED)}
         self._write_requests(columns)
         self._write_layers(columns, marks)
         self._write_segments(columns)
         self._sum(columns, marks)
-        self._rows = array("q")
+        self._rows = bytearray()
 
     def _write_requests(self, columns: Mapping[str, IntArray]) -> None:
         first_ns, last_ns, start_ns = columns["first_ns"], columns["last_ns"], columns["start_ns"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from latprof.schedule.plan import OnDemand, Phase, Plan, Scheduled
 from latprof.stub.virtual.call import VirtualPhase, VirtualSession, VirtualTool, VirtualTurn
-from latprof.workload.bare import Naming, bare_session
+from latprof.workload.bare import Bare, Naming, bare_session
 from latprof.workload.load import Outlines, lap_of
-from latprof.workload.outline import Outline
+from latprof.workload.outline import Outline, TurnOutline
 from latprof.workload.sessions import NO_CONTEXT, Session, Tool
 
 Began = Callable[[str, Session], None]
@@ -29,29 +29,24 @@ class Source:
 
     def steps(self, outline: Outline, number: int) -> tuple[VirtualTurn | VirtualTool, ...]:
         """Its steps as the simulator takes them."""
-        sent = self.naming.turns(outline, number, lap_of(self.outlines, number))
-        steps: list[VirtualTurn | VirtualTool] = []
-        for index, step in enumerate(outline.steps):
-            if isinstance(step, Tool):
-                steps.append(VirtualTool(step.takes_ns, step.after))
-            else:
-                asked = sent[index]
-                output_tokens = max(1, self.naming.output_tokens(step))
-                # A turn needs the answer that it continues, whatever else it comes after.
-                before = step.after if step.context == NO_CONTEXT else (*step.after, step.context)
-                steps.append(
-                    VirtualTurn(
-                        asked.prompt_tokens,
-                        asked.blocks,
-                        output_tokens,
-                        step.think_ns,
-                        before,
-                        step.at_ns,
-                        asked.message_tokens,
-                        step.context,
-                    )
-                )
-        return tuple(steps)
+        lap = lap_of(self.outlines, number)
+        only = outline.steps[0]
+        if len(outline.steps) == 1 and isinstance(only, TurnOutline):
+            return (self._turn(only, self.naming.only_turn(only, number, lap)),)
+        sent = self.naming.turns(outline, number, lap)
+        return tuple(
+            VirtualTool(step.takes_ns, step.after) if isinstance(step, Tool) else self._turn(step, sent[index])
+            for index, step in enumerate(outline.steps)
+        )
+
+    def _turn(self, step: TurnOutline, asked: Bare) -> VirtualTurn:
+        message_tokens, prompt_tokens, blocks, lone_blocks = asked
+        output_tokens = max(1, self.naming.output_tokens(step))
+        # A turn needs the answer that it continues, whatever else it comes after.
+        before = step.after if step.context == NO_CONTEXT else (*step.after, step.context)
+        return VirtualTurn(
+            prompt_tokens, blocks, output_tokens, step.think_ns, before, step.at_ns, message_tokens, step.context, lone_blocks
+        )
 
 
 def phase_names(plan: Plan) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from latprof.stub.virtual.calendar import Calendar
 from latprof.stub.virtual.call import Call, VirtualPhase
 from latprof.stub.virtual.clients import Clients, Driven
 from latprof.stub.virtual.engines import ENGINE, colocated, disaggregated, station_of
-from latprof.stub.virtual.integrals import Reading, total
+from latprof.stub.virtual.integrals import Integrated, Reading, total
 from latprof.stub.virtual.stations import chain
 from latprof.stub.virtual.streams import Segments
 
@@ -91,8 +91,8 @@ class _Stack:
         self._engine = made(calendar, stub, self._out, on_iterations)
         front = [station_of(stub, "gateway", name) for name in GATEWAY_LAYERS] + [station_of(stub, "router", "router")]
         self._front, stations = chain(calendar, front, self._accept)
-        self._integrals = {
-            **{name: [station.integral] for name, station in stations.items()},
+        self._integrals: dict[str, Sequence[Integrated]] = {
+            **{name: [station] for name, station in stations.items()},
             **self._engine.integrals,
             CALLS: [self._clients.integral],
         }

@@ -26,21 +26,29 @@ _SHARED = 1 << 63
 
 
 class Bare(NamedTuple):
-    """What one turn sends: the tokens of its message (its system text aside), of the whole prompt, and the names of its full blocks."""
+    """What one turn sends: the tokens of its message (its system text aside), of the whole prompt, and the names of its full blocks.
+
+    ``lone_blocks`` more come behind those: of text that no other turn has, so that they need no names.
+    """
 
     message_tokens: int
     prompt_tokens: int
     blocks: tuple[int, ...]
+    lone_blocks: int = 0
 
 
 class _Said(NamedTuple):
-    """A conversation so far. ``last`` is the name of the last shared block (0: none) and ``open`` what lies behind it; None once text is own."""
+    """A conversation so far. ``last`` is the name of the last shared block (0: none) and ``open`` what lies behind it; None once text is own.
+
+    ``lone_blocks`` follow ``blocks`` where nothing follows the conversation.
+    """
 
     tokens: int = 0
     blocks: tuple[int, ...] = ()
     last: int = 0
     open: tuple[object, ...] | None = ()
     open_tokens: int = 0
+    lone_blocks: int = 0
 
 
 _NOTHING = _Said()
@@ -62,10 +70,6 @@ class Naming:
     def turns(self, outline: Outline, session: int, lap: int = 0) -> dict[int, Bare]:
         """Step number of each turn -> what it sends. ``session`` and ``lap`` as in `latprof.workload.writing.written`."""
         naming = _Session(self, session, lap)
-        only = outline.steps[0] if len(outline.steps) == 1 else None
-        if isinstance(only, TurnOutline) and only.system is None:  # most sessions of most workloads
-            asked = naming.add(_NOTHING, only.prompt)
-            return {0: Bare(asked.tokens, asked.tokens, asked.blocks)}
         continued = {step.context for step in outline.steps if isinstance(step, TurnOutline)}
         said: dict[int, _Said] = {NO_CONTEXT: _NOTHING}
         sent: dict[int, Bare] = {}
@@ -75,11 +79,20 @@ class Naming:
             before = said[step.context]
             if step.system is not None:
                 before = naming.add(before, step.system)
-            asked = naming.add(before, step.prompt)
-            sent[number] = Bare(asked.tokens - before.tokens, asked.tokens, asked.blocks)
+            asked = naming.add(before, step.prompt, is_continued=number in continued)
+            sent[number] = Bare(asked.tokens - before.tokens, asked.tokens, asked.blocks, asked.lone_blocks)
             if number in continued:
                 said[number] = naming.add(asked, self._answer(step))
         return sent
+
+    def only_turn(self, step: TurnOutline, session: int, lap: int = 0) -> Bare:
+        """`turns` of a session that has this one step: most sessions of most workloads."""
+        told = step.prompt
+        if isinstance(told, Made) and step.system is None:
+            said = self.beginnings.get((lap, told.blocks, told.block_tokens, told.shared_tokens)) if told.blocks else _NOTHING
+            if said is not None and said.tokens < told.tokens:
+                return Bare(told.tokens, told.tokens, said.blocks, told.tokens // self.block_tokens - len(said.blocks))
+        return self.turns(Outline(0, (step,)), session, lap)[0]
 
     def _answer(self, step: TurnOutline) -> Told:
         if self.plans_answers and step.answer is not None:
@@ -111,10 +124,10 @@ class _Session:
     lap: int
     used: int = 0
 
-    def add(self, said: _Said, told: Told) -> _Said:
+    def add(self, said: _Said, told: Told, *, is_continued: bool = True) -> _Said:
         """``said`` and ``told`` after it."""
         if said.open is None:
-            return self._own(said, self.naming.length(told))
+            return self._own(said, self.naming.length(told), is_continued)
         if isinstance(told, str):
             for part in _cut(self.naming.encode(told), said.open_tokens, self.naming.block_tokens):
                 said = self._put(said, ("text", array("I", part).tobytes()), len(part))
@@ -122,7 +135,7 @@ class _Session:
         own_tokens = told.tokens - told.shared_tokens
         if told.shared_tokens:
             said = self._shared(said, told)
-        return self._own(said, own_tokens) if own_tokens else said
+        return self._own(said, own_tokens, is_continued) if own_tokens else said
 
     def _shared(self, said: _Said, told: Made) -> _Said:
         """``said`` and the blocks of ``told`` after it; the beginnings of conversations are remembered, for most are alike."""
@@ -157,10 +170,12 @@ class _Session:
         name = self.naming.shared(said.last, opened)
         return _Said(said.tokens + tokens, (*said.blocks, name), name)
 
-    def _own(self, said: _Said, tokens: int) -> _Said:
-        """Text that nobody else has: every block that ends in it gets a name of its own."""
+    def _own(self, said: _Said, tokens: int, is_continued: bool) -> _Said:
+        """Text that nobody else has: every block that ends in it gets a name of its own, if only it will be asked for again."""
         whole = said.tokens + tokens
         new = whole // self.naming.block_tokens - len(said.blocks)
+        if not is_continued:
+            return _Said(whole, said.blocks, 0, None, 0, new)
         first = (self.session << _OWN_BITS) + self.used
         self.used += new
         return _Said(whole, (*said.blocks, *range(first, first + new)), 0, None)

@@ -13,7 +13,7 @@ from latprof.workload.formats import read_trace
 from latprof.workload.outline import Outline, Trace, scaled
 from latprof.workload.prompts import Prompts, load_prompts
 from latprof.workload.sessions import Session, Workload
-from latprof.workload.synthetic import LAWS, synthetic_outline, with_preset
+from latprof.workload.synthetic import LAWS, synthetic, with_preset
 from latprof.workload.writing import Pen, written
 
 _SYNTHETIC = (
@@ -38,7 +38,7 @@ def load_outlines(settings: config.Workload, seed: int) -> Outlines:
         ConfigError: the trace or a law cannot be used.
     """
     if settings.trace is None:
-        return Outlines(partial(synthetic_outline, with_preset(settings), seed))
+        return Outlines(synthetic(with_preset(settings), seed))
     for key in _SYNTHETIC:
         if getattr(settings, key) != getattr(config.Workload(), key):
             raise ConfigError(f"workload.{key} and workload.trace exclude each other: the trace says what is asked; drop one of them")

@@ -9,11 +9,12 @@ Every draw is keyed by (seed, session, step, purpose): a session is the same wha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from latprof import config
 from latprof.config import ServiceTime, TokenCount
-from latprof.workload.draws import chance, check_law, duration_ns, token_count
+from latprof.workload.draws import chance, check_law, counter, duration_ns, token_count
 from latprof.workload.outline import Made, Outline, StepOutline, TurnOutline
 from latprof.workload.presets import PRESETS
 from latprof.workload.sessions import NO_CONTEXT, Tool
@@ -40,9 +41,33 @@ def with_preset(laws: config.Workload) -> config.Workload:
     return laws
 
 
-def synthetic_outline(laws: config.Workload, seed: int, session: int) -> Outline:
-    """Session number ``session``, drawn from ``laws`` (a preset already laid under them); its start is the schedule's to say."""
-    return Outline(0, _Drawing(laws, seed, session).steps())
+def synthetic(laws: config.Workload, seed: int) -> Callable[[int], Outline]:
+    """Sessions by number, drawn from ``laws`` (a preset already laid under them); their starts are the schedule's to say."""
+    if _is_one(laws.turns) and _is_one(laws.calls):
+        return _single_calls(laws, seed)
+    return lambda session: Outline(0, _Drawing(laws, seed, session).steps())
+
+
+def _is_one(law: TokenCount) -> bool:
+    return law.dist == "constant" and token_count(law, 0, 0, 0, "") == 1
+
+
+def _single_calls(laws: config.Workload, seed: int) -> Callable[[int], Outline]:
+    """Sessions of one call: as `_Drawing` has them, at a third of the time. Most workloads are such, and a simulation draws them by the million."""
+    prompt_tokens, output_tokens = counter(laws.prompt_tokens, "prompt_tokens"), counter(laws.output_tokens, "output_tokens")
+    cached_share, most_tokens = laws.cached_share, laws.max_context_tokens
+
+    def outline(session: int) -> Outline:
+        asked = _beginning(min(prompt_tokens(seed, session, 0), most_tokens), cached_share)
+        return Outline(0, (TurnOutline(asked, output_tokens(seed, session, 0)),))
+
+    return outline
+
+
+def _beginning(prompt_tokens: int, cached_share: float) -> Made:
+    """The text that begins a conversation: what all sessions share, and then its own."""
+    shared_tokens = round(prompt_tokens * cached_share)
+    return Made(prompt_tokens, (_SHARED_BEGINNING,), shared_tokens) if shared_tokens else Made(prompt_tokens)
 
 
 class _Drawing:
@@ -104,12 +129,10 @@ class _Drawing:
         return last
 
     def _begin(self, after: tuple[int, ...]) -> int:
-        """A call that begins a conversation: with text that all sessions share, and then its own."""
+        """A call that begins a conversation."""
         number = len(self._steps)
         prompt_tokens = min(self._count(self._laws.prompt_tokens, "prompt_tokens", number), self._laws.max_context_tokens)
-        shared_tokens = round(prompt_tokens * self._laws.cached_share)
-        made = Made(prompt_tokens, (_SHARED_BEGINNING,), shared_tokens) if shared_tokens else Made(prompt_tokens)
-        return self._add(made, NO_CONTEXT, after)
+        return self._add(_beginning(prompt_tokens, self._laws.cached_share), NO_CONTEXT, after)
 
     def _call(self, message_tokens: int, context: int, after: tuple[int, ...]) -> int:
         if self._said_tokens[context] + message_tokens > self._laws.max_context_tokens:

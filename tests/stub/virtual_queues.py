@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from latprof.config import Stub
 from latprof.stub.simulate import MARKED, Passed, simulate
-from latprof.stub.virtual.calendar import Calendar
 from latprof.stub.virtual.call import Call, VirtualPhase, VirtualSession, VirtualTool, VirtualTurn
 from latprof.stub.virtual.stations import VirtualStation
 
@@ -87,19 +86,15 @@ class _Customer:
 
 def waits_and_sojourns(servers: int, load: float, law: Law, customers: int, seed: int) -> FloatArray:
     """A station alone: (2, customers) in units of the mean service, the first twentieth dropped, for it still remembers the empty start."""
-    rng = random.Random(seed)
-    calendar = Calendar()
-    kept: list[list[int]] = []
-    station = VirtualStation(calendar, servers, lambda _: round(law(rng) * MEAN_NS), lambda _, customer: kept.append(customer.marks))
-    gaps = random.Random(-1 - seed)
+    rng, gaps = random.Random(seed), random.Random(-1 - seed)
+    station = VirtualStation(servers, lambda _: round(law(rng) * MEAN_NS))
     rate = load * servers / MEAN_NS
-
-    def come(now_ns: int, number: int) -> None:
-        if number < customers:
-            calendar.at(now_ns + round(gaps.expovariate(rate)), come, number + 1)
-        station.arrive(now_ns, _Customer())  # type: ignore[arg-type]
-
-    calendar.at(0, come, 1)
-    calendar.run()
+    kept: list[list[int]] = []
+    now_ns = 0
+    for _ in range(customers):
+        customer = _Customer()
+        station.serve(now_ns, customer)  # type: ignore[arg-type]
+        kept.append(customer.marks)
+        now_ns += round(gaps.expovariate(rate))
     marks = np.array(kept[customers // 20 :], np.float64) / MEAN_NS
     return np.vstack([marks[:, 0], marks.sum(axis=1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from outlines import lines
 
 from latprof.config import Workload
 from latprof.stub.models.prefill import block_hashes
-from latprof.workload.bare import Naming
+from latprof.workload.bare import Bare, Naming
 from latprof.workload.load import lap_of, load_bare, load_workload
 from latprof.workload.outline import Made, Outline, TurnOutline
 from latprof.workload.prompts import load_prompts
@@ -18,6 +19,7 @@ from latprof.workload.sessions import Session, Tool, Turn, joined, messages, sen
 from latprof.workload.writing import Pen, written
 
 PROMPTS = load_prompts()
+NAMELESS = count(1)
 
 
 def hashes(session: Session, block_tokens: int) -> dict[int, tuple[int, tuple[int, ...]]]:
@@ -40,6 +42,11 @@ def named_alike(pairs: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> int:
             assert name_of.setdefault(block, name) == name
             assert hash_of.setdefault(name, block) == block
     return len(hash_of)
+
+
+def names_of(sent: Bare) -> tuple[int, ...]:
+    """A name for every full block: those that need none get one that nobody else has."""
+    return (*sent.blocks, *(-next(NAMELESS) for _ in range(sent.lone_blocks)))
 
 
 WORKLOADS: dict[str, dict[str, Any]] = {
@@ -65,7 +72,7 @@ def test_synthetic_blocks(name: str, block_tokens: int) -> None:
         sent = naming.turns(outlines.outline(number), number, lap_of(outlines, number))
         assert {step: one.prompt_tokens for step, one in sent.items()} == {step: tokens for step, (tokens, _) in real.items()}
         assert {step: one.prompt_tokens for step, one in sent.items()} == sent_tokens(bare.session(number))
-        pairs += [(sent[step].blocks, real[step][1]) for step in real]
+        pairs += [(names_of(sent[step]), real[step][1]) for step in real]
     different = named_alike(pairs)
     assert (sum(len(names) for names, _ in pairs) > different) == (name != "one turn")
 
@@ -84,7 +91,7 @@ def test_blocks_of_a_trace_and_its_laps(tmp_path: Path, block_tokens: int) -> No
     for number in range(6):  # twice through
         real = hashes(whole.session(number), block_tokens)
         sent = naming.turns(outlines.outline(number), number, lap_of(outlines, number))
-        pairs += [(sent[step].blocks, real[step][1]) for step in real]
+        pairs += [(names_of(sent[step]), real[step][1]) for step in real]
     named_alike(pairs)
     first, second, _, again, *_ = [names for names, _ in pairs]
     shared = sum(one == other for one, other in zip(first, second, strict=False))
@@ -111,7 +118,7 @@ def test_recorded_texts_share_what_they_begin_with() -> None:
         real = hashes(written(Pen(PROMPTS, 1), outline, number), 32)
         sent = naming.turns(outline, number)
         assert {step: one.prompt_tokens for step, one in sent.items()} == {step: tokens for step, (tokens, _) in real.items()}
-        pairs += [(sent[step].blocks, real[step][1]) for step in real]
+        pairs += [(names_of(sent[step]), real[step][1]) for step in real]
     named_alike(pairs)
     assert pairs[0][0][:2] == pairs[2][0][:2] == pairs[3][0][:2]  # the system text: two blocks and a bit
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from latprof.config import BalancingPolicy
 from latprof.stub.models.draws import Key, bits
+from latprof.stub.models.recent import Recent
 
 _DRAW: Final = "router.choice"
 _INDEX_BLOCKS: Final = 1 << 20
@@ -34,8 +35,7 @@ class Balancer:
         # Replicas by how many requests they have, each in order of coming to it: the fewest is found without a search.
         self._levels: dict[int, OrderedDict[int, None]] = {0: OrderedDict.fromkeys(range(replicas))}
         self._fewest = 0
-        self._sent: OrderedDict[int, int] = OrderedDict()  # block -> the replica that was sent it last
-        self._index_blocks = index_blocks
+        self._sent = Recent(index_blocks)  # block -> the replica that was sent it last
         self._pick = {
             "round_robin": self._in_turn,
             "least_outstanding": self._least,
@@ -43,9 +43,9 @@ class Balancer:
             "prefix_affinity": self._with_prefix,
         }[policy]
 
-    def pick(self, now_ns: int, blocks: Sequence[int], key: Key) -> int:  # noqa: ARG002 - a policy may come to need the time
-        """The replica for a request whose prompt has ``blocks``; draws are keyed: the same request is drawn alike in every run."""
-        return 0 if self.replicas == 1 else self._pick(blocks, key)
+    def pick(self, now_ns: int, blocks: Sequence[int], key: Key, lone_blocks: int = 0) -> int:  # noqa: ARG002 - a policy may come to need the time
+        """The replica for a request whose prompt has ``blocks`` (and ``lone_blocks`` that nobody else has); the same request is drawn alike in every run."""
+        return 0 if self.replicas == 1 else self._pick(blocks, key, lone_blocks)
 
     def begun(self, replica: int) -> None:
         """A request was sent to ``replica``."""
@@ -72,29 +72,29 @@ class Balancer:
             self._levels[level] = OrderedDict()
         self._levels[level][replica] = None
 
-    def _in_turn(self, _blocks: Sequence[int], _key: Key) -> int:
+    def _in_turn(self, _blocks: Sequence[int], _key: Key, _lone_blocks: int) -> int:
         self._turn = (self._turn + 1) % self.replicas
         return self._turn
 
-    def _least(self, _blocks: Sequence[int], _key: Key) -> int:
+    def _least(self, _blocks: Sequence[int] = (), _key: Key | None = None, _lone_blocks: int = 0) -> int:
         return next(iter(self._levels[self._fewest]))
 
-    def _of_two(self, _blocks: Sequence[int], key: Key) -> int:
+    def _of_two(self, _blocks: Sequence[int], key: Key, _lone_blocks: int) -> int:
         drawn = bits(key, _DRAW)
         first = (drawn >> 32) % self.replicas
         second = (first + 1 + (drawn & 0xFFFFFFFF) % (self.replicas - 1)) % self.replicas
         return second if self.outstanding[second] < self.outstanding[first] else first
 
-    def _with_prefix(self, blocks: Sequence[int], key: Key) -> int:
+    def _with_prefix(self, blocks: Sequence[int], _key: Key, lone_blocks: int) -> int:
         known = self._known_blocks(blocks)
-        replica = self._sent[blocks[known - 1]] if known else self._least(blocks, key)
+        replica = self._sent[blocks[known - 1]] if known else self._least()
         if self.outstanding[replica] > self._fewest + self._slack:
-            replica = self._least(blocks, key)
-        self._remember(blocks, replica)
+            replica = self._least()
+        self._sent.keep(blocks, lone_blocks, replica)
         return replica
 
     def _known_blocks(self, blocks: Sequence[int]) -> int:
-        """How many leading blocks are known. Hashes are chained and forgotten tail first, so a known block's beginning is known too."""
+        """How many leading blocks are known: a known block's beginning is known too, so that a long prompt needs few looks."""
         low, high = 0, len(blocks)
         while low < high:
             middle = (low + high + 1) // 2
@@ -103,11 +103,3 @@ class Balancer:
             else:
                 high = middle - 1
         return low
-
-    def _remember(self, blocks: Sequence[int], replica: int) -> None:
-        sent = self._sent
-        for block in reversed(blocks[: self._index_blocks]):
-            sent[block] = replica
-            sent.move_to_end(block)
-        while len(sent) > self._index_blocks:
-            sent.popitem(last=False)

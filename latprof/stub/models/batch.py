@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Sequence
 from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
@@ -40,14 +40,18 @@ class Streams(Generic[J]):
         iterations = -((who.asked.output_tokens - 1) * KV_UNITS // -self.accepted)
         heappush(self._ends, (who.joined + iterations, self._order, who))
 
-    def passed(self, iterations: int, over: int) -> Iterator[Present[J]]:
-        """``iterations`` more are over, ``over`` in all. Yields who has made its last token: the caller lets it ``leave``."""
+    def passed(self, iterations: int, over: int) -> Sequence[Present[J]]:
+        """``iterations`` more are over, ``over`` in all. Returns who has made its last token: the caller lets it ``leave``."""
         self.kv += self.count * self.accepted * iterations
         ends = self._ends
+        if not ends or ends[0][0] > over:
+            return ()
+        made = []
         while ends and ends[0][0] <= over:
             who = heappop(ends)[2]
             if not who.gone:
-                yield who
+                made.append(who)
+        return made
 
     def leave(self, who: Present[J], over: int) -> None:
         """It makes no more tokens."""
@@ -58,7 +62,7 @@ class Streams(Generic[J]):
 class Prompts(Generic[J]):
     """Those that wait, those whose prompt is in the present iteration, and the places and KV blocks that are left for more."""
 
-    __slots__ = ("_limits", "_partial", "_sharing", "budget", "cache", "context", "free", "pairs2", "sequences", "tokens", "waiting")
+    __slots__ = ("_limits", "_partial", "_sharing", "cache", "context", "free", "pairs2", "sequences", "tokens", "waiting")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -66,7 +70,6 @@ class Prompts(Generic[J]):
         self.waiting: deque[Present[J]] = deque()
         self.sequences = 0  # begun and not over
         self.free = limits.kv_blocks
-        self.budget = limits.token_budget  # what the present iteration has left
         self._partial: Present[J] | None = None  # computed in part; first come first served leaves one at most
         self._sharing: list[tuple[Present[J], int]] = []  # the present iteration, and their tokens in it
         self.tokens = self.pairs2 = self.context = 0  # of the present iteration: see Costs.mixed
@@ -84,28 +87,34 @@ class Prompts(Generic[J]):
         """Whether it could begin, were it its turn and tokens left."""
         return self.sequences < self._limits.max_sequences and who.reserved <= self.free
 
-    def begin(self, streams: int) -> None:
-        """A new iteration, of which ``streams`` take a token each."""
+    def begin(self) -> None:
+        """A new iteration."""
         if self._sharing:
             self._sharing.clear()
             self.tokens = self.pairs2 = self.context = 0
-        self.budget = self._limits.token_budget - streams
 
-    def admit(self) -> Iterator[Present[J]]:
-        """Share out what the budget leaves: to the prompt under way, then to those that wait, as long as the first has a place. Yields who begins."""
+    def admit(self, streams: int) -> Sequence[Present[J]]:
+        """Share out what is left of an iteration in which ``streams`` take a token each: to the prompt under way, then to those that wait.
+
+        As long as the first has a place. Returns who begins.
+        """
+        budget = self._limits.token_budget - streams
         if self._partial is not None:
             who, self._partial = self._partial, None
-            self._share(who)
-        while self.waiting and self.budget > 0 and self.has_place(self.waiting[0]):
+            self._share(who, budget - self.tokens)
+        begun = []
+        while self.waiting and self.tokens < budget and self.has_place(self.waiting[0]):
             who = self.waiting.popleft()
             self.sequences += 1
             self.free -= who.reserved
             who.cached = who.computed = self._cached(who.asked)
-            self._share(who)
-            yield who
+            self._share(who, budget - self.tokens)
+            begun.append(who)
+        return begun
 
-    def computed(self) -> Iterator[Present[J]]:
-        """The present iteration is over. Yields whose prompt is computed now."""
+    def computed(self) -> Sequence[Present[J]]:
+        """The present iteration is over. Returns whose prompt is computed now."""
+        computed = []
         for who, tokens in self._sharing:
             who.computed += tokens
             if who.gone:
@@ -113,8 +122,9 @@ class Prompts(Generic[J]):
             if who.computed < who.asked.prompt_tokens:
                 self._partial = who
             else:
-                self.cache.insert(who.asked.blocks)
-                yield who
+                self.cache.insert(who.asked.blocks, who.asked.lone_blocks)
+                computed.append(who)
+        return computed
 
     def give_back(self, who: Present[J]) -> None:
         """Its place and its blocks."""
@@ -123,10 +133,9 @@ class Prompts(Generic[J]):
         if who is self._partial:
             self._partial = None
 
-    def _share(self, who: Present[J]) -> None:
+    def _share(self, who: Present[J], most_tokens: int) -> None:
         before = who.computed
-        tokens = min(self.budget, who.asked.prompt_tokens - before)
-        self.budget -= tokens
+        tokens = min(most_tokens, who.asked.prompt_tokens - before)
         self._sharing.append((who, tokens))
         self.tokens += tokens
         self.pairs2 += tokens * (2 * before + tokens)

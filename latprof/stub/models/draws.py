@@ -58,7 +58,13 @@ def sampler(law: ServiceTime, purpose: str) -> Callable[[Key], int]:
     mean_ns, variance = law.mean_ns, math.log1p(law.cv**2)
     sigma, half = math.sqrt(variance), variance / 2
     exp, inverse = math.exp, _NORMAL.inv_cdf
-    return lambda key: max(0, round(mean_ns * exp(sigma * inverse(uniform(key, purpose)) - half)))
+    text = "%d/%d/%d/" + purpose.replace("%", "%%")
+
+    def drawn_ns(key: Key) -> int:
+        drawn = int.from_bytes(blake2b((text % key).encode(), digest_size=8).digest(), "big")
+        return max(0, round(mean_ns * exp(sigma * inverse(((drawn >> 12) + 0.5) * _UNIT) - half)))
+
+    return drawn_ns
 
 
 def _exponential(law: ServiceTime, key: Key, purpose: str) -> float:

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from latprof.stub.models.batch import Prompts, Streams
 from latprof.stub.models.costs import KV_UNITS, TICK_BITS, Costs
-from latprof.stub.models.jobs import UNLIMITED, Happened, Job, Kind, Limits, Present
+from latprof.stub.models.jobs import UNLIMITED, Happened, Job, Kind, Limits, Plain, Present
 from latprof.stub.models.prefill import PrefixCache
 from latprof.stub.models.steps import Segment, SegmentLog, iterations_until
 
@@ -47,7 +47,7 @@ class Engine(Generic[J]):
         self._order = 0
         self._joining: list[Present[J]] = []  # decode from the next boundary on
         self._leaving: list[Present[J]] = []  # are no more from the next boundary on
-        self._out: list[Happened[J]] = []
+        self._out: list[Plain[J]] = []
         self._untold = False  # something was due that a driver who came or left for another reason has not heard of
         self._log = SegmentLog()
         self._done = 0  # iterations
@@ -59,7 +59,7 @@ class Engine(Generic[J]):
     def next_ns(self) -> int | None:
         """When ``advance`` should be called if nobody arrives or leaves before; None while there is nothing to do."""
         if self._untold:
-            return self._out[0].at_ns
+            return self._out[0][2]
         if self._held:
             due_ns = self._held[0][0]
             return min(due_ns, self._end_ns) if self._count else due_ns
@@ -106,6 +106,10 @@ class Engine(Generic[J]):
 
     def advance(self, now_ns: int) -> list[Happened[J]]:
         """Everything that is due up to and including ``now_ns``, in order of time."""
+        return list(map(Happened._make, self.advance_plain(now_ns)))
+
+    def advance_plain(self, now_ns: int) -> list[Plain[J]]:
+        """`advance` with plain tuples."""
         self._run(now_ns)
         out, self._out = self._out, []
         self._untold = False
@@ -207,7 +211,7 @@ class Engine(Generic[J]):
     def _prefilled(self, now_ns: int, who: Present[J]) -> None:
         """Its prompt is computed and let go."""
         asked = who.asked
-        self._out.append(Happened("prefilled", asked.job, now_ns, who.cached, who.joined))
+        self._out.append(("prefilled", asked.job, now_ns, who.cached, who.joined))
         if asked.first_extra_ns > 0:
             self._hold(now_ns + asked.first_extra_ns, who, prefilled=True)
         else:
@@ -215,7 +219,7 @@ class Engine(Generic[J]):
 
     def _first(self, now_ns: int, who: Present[J]) -> None:
         """Its first token is out; it decodes from the next boundary on."""
-        self._out.append(Happened("first", who.asked.job, now_ns, who.cached, who.joined))
+        self._out.append(("first", who.asked.job, now_ns, who.cached, who.joined))
         if who.asked.output_tokens == 1:
             self._over(now_ns, who)
         else:
@@ -223,7 +227,7 @@ class Engine(Generic[J]):
 
     def _over(self, now_ns: int, who: Present[J]) -> None:
         """Its last token is out."""
-        self._out.append(Happened("ended", who.asked.job, now_ns, who.cached, self._done if who.streams else who.joined))
+        self._out.append(("ended", who.asked.job, now_ns, who.cached, self._done if who.streams else who.joined))
         del self._present[who.asked.job]
         self._give_back(who)
 
@@ -253,7 +257,7 @@ class Engine(Generic[J]):
             if prefilled or who.asked.first_extra_ns == 0:
                 who.joined, computed = self._done + self._count, who.joined
                 if not prefilled:
-                    self._out.append(Happened("prefilled", who.asked.job, due_ns, who.cached, computed))
+                    self._out.append(("prefilled", who.asked.job, due_ns, who.cached, computed))
                 self._first(due_ns, who)
             else:
                 self._prefilled(due_ns, who)
@@ -270,15 +274,15 @@ class Engine(Generic[J]):
                 if not who.gone:
                     self._streams.join(who)
             self._joining.clear()
-        self._prompts.begin(self._streams.count)
+        self._prompts.begin()
         self._plan()
 
     def _plan(self) -> None:
         """What the iterations from here on do, up to the next boundary at which that can change."""
         prompts, streams, growth = self._prompts, self._streams, 0
         if prompts.wanting:
-            for who in prompts.admit():
-                self._out.append(Happened("begun", who.asked.job, self._start >> TICK_BITS, who.cached, self._done))
+            for who in prompts.admit(streams.count):
+                self._out.append(("begun", who.asked.job, self._start >> TICK_BITS, who.cached, self._done))
         if prompts.tokens:
             base = self._costs.mixed(streams.count, streams.kv, prompts.tokens, prompts.pairs2, prompts.context)
             count = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -11,6 +10,7 @@ from typing import Generic, TypeVar
 
 from latprof.config import Prefill
 from latprof.queues.station import Begun, Station
+from latprof.stub.models.recent import Recent
 
 J = TypeVar("J", bound=Hashable)
 
@@ -38,47 +38,33 @@ class PrefixCache:
         self.capacity_blocks = capacity_blocks
         self.queried_blocks = 0
         self.hit_blocks = 0
-        self._blocks: OrderedDict[int, None] = OrderedDict()
+        self._blocks = Recent(capacity_blocks)
 
     def __len__(self) -> int:
         return len(self._blocks)
 
     def match(self, blocks: Sequence[int]) -> int:
         """How many leading blocks are here; they count as used."""
-        here = self._blocks
-        found = 0
-        for block in blocks:
-            if block not in here:
-                break
-            found += 1
-        touch = here.move_to_end
-        for block in reversed(blocks[:found]):
-            touch(block)
+        found = self._blocks.leading(blocks)
+        self._blocks.touch(blocks[:found])
         self.queried_blocks += len(blocks)
         self.hit_blocks += found
         return found
 
-    def insert(self, blocks: Sequence[int]) -> None:
-        """Keep a prompt's blocks, as many leading ones as fit."""
-        here = self._blocks
-        touch = here.move_to_end
-        for block in reversed(blocks[: self.capacity_blocks]):
-            if block in here:
-                touch(block)
-            else:
-                here[block] = None
-        for _ in range(len(here) - self.capacity_blocks):
-            here.popitem(last=False)
+    def insert(self, blocks: Sequence[int], lone_blocks: int = 0) -> None:
+        """Keep a prompt's blocks, as many leading ones as fit; ``lone_blocks`` more that no other prompt has, so that nobody will ask for them."""
+        self._blocks.keep(blocks, lone_blocks)
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt(Generic[J]):
-    """A prompt to compute: its length, its full blocks, and what plants and stalls make of a service time."""
+    """A prompt to compute: its length, its full blocks (``lone_blocks`` more that nobody else has), and what plants and stalls make of a service time."""
 
     job: J
     tokens: int
     blocks: tuple[int, ...]
     adjust_ns: Callable[[int], int]
+    lone_blocks: int = 0
 
 
 class PrefillPool(Generic[J]):
@@ -96,7 +82,7 @@ class PrefillPool(Generic[J]):
 
     def finish(self, now_ns: int, prompt: Prompt[J]) -> tuple[int, Begun[Prompt[J]] | None]:
         """``prompt`` is computed. Returns how many of its tokens came from the cache, and which prompt begins now, if any."""
-        self.cache.insert(prompt.blocks)
+        self.cache.insert(prompt.blocks, prompt.lone_blocks)
         return self._cached_tokens.pop(prompt.job), self.station.finish(now_ns)
 
     def _service_ns(self, prompt: Prompt[J]) -> int:

@@ -42,9 +42,9 @@ class SegmentLog:
 
     def add(self, first: int, start: int, base: int, growth: int, count: int) -> None:
         """Log a step of ``count`` iterations from tick ``start``. Equal steps of whole ns whose total is exact, and so is every end of a piece."""
-        if count == 1:
+        if count == 1 or not growth:
             start_ns = start >> TICK_BITS
-            self._numbers.extend((first, start_ns, ((start + base) >> TICK_BITS) - start_ns, 1))
+            self._piece(first, start_ns, (start + count * base) >> TICK_BITS, count)
             return
         done = 0
         while done < count:

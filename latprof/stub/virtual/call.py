@@ -33,6 +33,8 @@ class VirtualTurn(NamedTuple):
     """Of the prompt, what is new in this turn."""
     context: int = NO_CONTEXT
     """The turn whose conversation it continues."""
+    lone_blocks: int = 0
+    """Of the prompt, full blocks behind ``blocks`` that no other prompt has: they need no names."""
 
 
 class VirtualTool(NamedTuple):
@@ -84,6 +86,7 @@ class Call:
         "joined",
         "key",
         "last_token_ns",
+        "lone_blocks",
         "marks",
         "message_tokens",
         "number",
@@ -100,7 +103,7 @@ class Call:
     def __init__(self, key: Key, step: int, turn: VirtualTurn, phase: int, intended_ns: int, client: Any) -> None:
         self.key, self.step, self.phase = key, step, phase
         self.prompt_tokens, self.blocks, self.output_tokens = turn.prompt_tokens, turn.blocks, turn.output_tokens
-        self.message_tokens = turn.message_tokens
+        self.message_tokens, self.lone_blocks = turn.message_tokens, turn.lone_blocks
         self.chunks = turn.output_tokens
         self.intended_ns, self.client = intended_ns, client
         self.marks: list[int] = []

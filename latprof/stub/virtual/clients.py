@@ -29,14 +29,11 @@ class Driven(NamedTuple):
 class _Going:
     """One session on its way. ``missing`` are how many steps each step still waits for, ``ready_ns`` the last end among those that ended."""
 
-    __slots__ = ("branches", "end_ns", "followers", "is_sole", "missing", "ready_ns", "session", "start_ns")
+    __slots__ = ("branches", "end_ns", "followers", "missing", "ready_ns", "session", "start_ns")
 
     def __init__(self, session: VirtualSession, start_ns: int) -> None:
         self.session, self.start_ns, self.end_ns = session, start_ns, start_ns
         self.branches = 0  # turns due or under way
-        self.is_sole = len(session.steps) == 1
-        if self.is_sole:
-            return  # nothing comes after anything: most sessions of most workloads
         self.missing = [len(set(step.before)) for step in session.steps]
         self.ready_ns = [start_ns] * len(session.steps)
         self.followers: list[list[int]] = [[] for _ in session.steps]
@@ -55,6 +52,7 @@ class Clients:
         self.integral = Integral(None)
         self.driven: list[Driven] = []
         self.turns = [0] * len(phases)  # of the sessions that began
+        self._calendar = calendar
         self._at = calendar.at
         self._seed = seed
         self._phases = phases
@@ -119,33 +117,43 @@ class Clients:
     # --- sessions ------------------------------------------------------------------------------------------------------------------------
 
     def _begin(self, session: VirtualSession, now_ns: int) -> None:
-        going = _Going(session, now_ns)
         if self._phase.concurrency is None:
             self._active += 1
         first = session.steps[0]
-        if going.is_sole and isinstance(first, VirtualTurn):  # always sent, as the live client has it
+        if len(session.steps) == 1 and isinstance(first, VirtualTurn):  # always sent, as the live client has it
             self.turns[len(self.driven)] += 1
-            self._write_down(going, 0, _due_ns(first, now_ns, now_ns))
-        else:
-            self.turns[len(self.driven)] += sum(isinstance(step, VirtualTurn) for step in session.steps)
-            for one in self._due(going, [number for number, missing in enumerate(going.missing) if missing == 0]):
-                self._branch(going, (one,))
+            self._begin_sole(session, first, now_ns)
+            return
+        going = _Going(session, now_ns)
+        self.turns[len(self.driven)] += sum(isinstance(step, VirtualTurn) for step in session.steps)
+        for one in self._due(going, [number for number, missing in enumerate(going.missing) if missing == 0]):
+            self._branch(going, (one,))
         if going.branches == 0:
-            self._over(going, now_ns)
+            self._over(max(now_ns, going.end_ns), now_ns)
+
+    def _begin_sole(self, session: VirtualSession, turn: VirtualTurn, now_ns: int) -> None:
+        """Nothing comes after its turn: most sessions of most workloads, so it is not kept."""
+        due_ns = _due_ns(turn, now_ns, now_ns)
+        self._write_down(Call(Key(self._seed, session.session, 0), 0, turn, session.phase, due_ns, None))
 
     def _branch(self, going: _Going, due: Sequence[tuple[int, int]]) -> None:
         """Turns that are due now; of several the first goes on with the branch. Where it comes after the end, the branch is over."""
         if due and not self._is_past(due[0][1]):
-            self._write_down(going, *due[0])
+            step, due_ns = due[0]
+            going.branches += 1
+            turn = going.session.steps[step]
+            assert isinstance(turn, VirtualTurn), "only turns are due"  # noqa: S101 - for the type checker
+            key = Key(self._seed, going.session.session, step)
+            self._write_down(Call(key, step, turn, going.session.phase, due_ns, going))
             for one in due[1:]:
                 self._branch(going, (one,))
 
-    def _write_down(self, going: _Going, step: int, at_ns: int) -> None:
-        going.branches += 1
-        turn = going.session.steps[step]
-        assert isinstance(turn, VirtualTurn), "only turns are due"  # noqa: S101 - for the type checker
-        key = Key(self._seed, going.session.session, step)
-        self._at(at_ns, self._ready, Call(key, step, turn, going.session.phase, at_ns, going))
+    def _write_down(self, call: Call) -> None:
+        """A call that will be ready at its intended start, which may be now."""
+        if call.intended_ns == self._calendar.now_ns:
+            self._ready(call.intended_ns, call)
+        else:
+            self._at(call.intended_ns, self._ready, call)
 
     def _due(self, going: _Going, steps: Iterable[int]) -> list[tuple[int, int]]:
         """The turns among ``steps``, which wait for nothing more, and among what follows their tools: (step, intended start), by number."""
@@ -170,12 +178,12 @@ class Clients:
             if going.missing[follower] == 0:
                 yield follower
 
-    def _over(self, going: _Going, now_ns: int) -> None:
-        """The session's last turn is answered; a place is kept until its last tool is done."""
+    def _over(self, end_ns: int, now_ns: int) -> None:
+        """A session's last turn is answered; a place is kept until its last tool is done, at ``end_ns``."""
         if self._phase.concurrency is None:
             self._left(now_ns)
         else:
-            self._at(max(now_ns, going.end_ns), self._next_closed, None)
+            self._at(end_ns, self._next_closed, None)
 
     # --- calls ---------------------------------------------------------------------------------------------------------------------------
 
@@ -202,15 +210,14 @@ class Clients:
         else:
             self._in_flight -= 1
             self.integral.change(now_ns, self._in_flight, self._in_flight)
-        going: _Going = call.client
-        if going.is_sole:
-            going.end_ns = now_ns
-            self._over(going, now_ns)
+        going: _Going | None = call.client
+        if going is None:
+            self._over(now_ns, now_ns)
             return
         going.branches -= 1
         self._branch(going, self._due(going, tuple(self._freed(going, call.step, now_ns))))
         if going.branches == 0:
-            self._over(going, now_ns)
+            self._over(max(now_ns, going.end_ns), now_ns)
 
 
 def _due_ns(turn: VirtualTurn, ready_ns: int, start_ns: int) -> int:

@@ -15,9 +15,9 @@ from latprof.stub.models.stages import layer_of, speedup_of
 from latprof.stub.virtual.back import WayBack
 from latprof.stub.virtual.calendar import Calendar
 from latprof.stub.virtual.call import Call, Then
-from latprof.stub.virtual.integrals import Integral
+from latprof.stub.virtual.integrals import Integrated
 from latprof.stub.virtual.pools import VirtualDecode, VirtualReplica
-from latprof.stub.virtual.stations import ServiceOf, VirtualPrefill, chain, delays, service_of
+from latprof.stub.virtual.stations import Service, VirtualPrefill, chain, delays, service_of
 from latprof.stub.virtual.streams import Segments, Streams
 from latprof.stub.virtual.tokens import ModelledTokenizer
 
@@ -30,7 +30,7 @@ class VirtualEngine:
     """Where the router's calls go; the integrals of the stations behind it; and what hands on the last iterations."""
 
     arrive: Then
-    integrals: Mapping[str, Sequence[Integral]]
+    integrals: Mapping[str, Sequence[Integrated]]
     close: Callable[[], None]
 
 
@@ -53,7 +53,8 @@ class _Balanced:
         if self._is_sole:
             self._enter[0](now_ns, call)
             return
-        replica = self._replica[call] = self._balancer.pick(now_ns, call.blocks if self._sees_prompts else (), call.key)
+        seen = (call.blocks, call.key, call.lone_blocks) if self._sees_prompts else ((), call.key)
+        replica = self._replica[call] = self._balancer.pick(now_ns, *seen)
         self._balancer.begun(replica)
         self._enter[replica](now_ns, call)
 
@@ -84,9 +85,9 @@ def disaggregated(calendar: Calendar, stub: Stub, out: Then, write: Segments) ->
     layer = layer_of(stub, "prefill", "prefill")
     computing = [VirtualPrefill(calendar, stub.prefill, layer, computed) for _ in range(stub.prefill.replicas)]
     prefills.connect([pool.arrive for pool in computing])
-    integrals = {
+    integrals: dict[str, Sequence[Integrated]] = {
         "prefill": [pool.integral for pool in computing],
-        "kv.transfer": [of_transfer["kv.transfer"].integral],
+        "kv.transfer": [of_transfer["kv.transfer"]],
         "decode": [pool.integral for pool in pools],
     }
     return VirtualEngine(prefills.arrive, integrals, lambda: _close(pools))
@@ -108,7 +109,7 @@ def colocated(calendar: Calendar, stub: Stub, out: Then, write: Segments) -> Vir
     return VirtualEngine(balanced.arrive, {ENGINE: [replica.integral for replica in replicas]}, lambda: _close(replicas))
 
 
-def station_of(stub: Stub, stage: Stage, name: str) -> tuple[str, int, ServiceOf]:
+def station_of(stub: Stub, stage: Stage, name: str) -> tuple[str, int, Service]:
     """A layer that serves one request after the other: its name, its servers, and a call's service there."""
     layer = layer_of(stub, stage, name)
     if name == "gateway.tokenize" and stub.gateway.tokenize == "real":

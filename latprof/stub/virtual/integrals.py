@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 
 class Reading(NamedTuple):
@@ -17,6 +17,17 @@ def total(readings: Iterable[Reading]) -> Reading:
     """Several stations as one."""
     present_ns, busy_ns = zip(*readings, strict=True)
     return Reading(sum(present_ns), sum(busy_ns))
+
+
+class Integrated(Protocol):
+    """A station that can be asked for its integrals. ``servers`` None: no such number."""
+
+    @property
+    def servers(self) -> int | None: ...  # noqa: D102
+
+    def read(self, now_ns: int) -> Reading:
+        """The integrals up to now."""
+        ...
 
 
 class Integral:

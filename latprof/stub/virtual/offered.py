@@ -34,7 +34,7 @@ def demand_of(stub: Stub, turns: Iterable[VirtualTurn]) -> Demand:
     busy_ns = 0.0
     for turn in turns:
         cached = cache.match(turn.blocks[: max(0, turn.prompt_tokens - 1) // block_tokens]) * block_tokens
-        cache.insert(turn.blocks)
+        cache.insert(turn.blocks, turn.lone_blocks)
         busy_ns += prefill_ns(stub.prefill, turn.prompt_tokens - cached, cached)
         number += 1
         prompt_tokens += turn.prompt_tokens

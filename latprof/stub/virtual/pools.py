@@ -5,7 +5,7 @@ from __future__ import annotations
 from latprof.config import Decode
 from latprof.errors import ConfigError
 from latprof.queues.batch import BatchMachine
-from latprof.stub.models.engine import Engine, Job
+from latprof.stub.models.engine import UNLIMITED, Engine, Job
 from latprof.stub.models.stages import Layer
 from latprof.stub.virtual.calendar import Calendar
 from latprof.stub.virtual.call import Call, Then
@@ -47,7 +47,7 @@ class VirtualDecode:
         self.integral.change(now_ns, running + machine.waiting, running)
         self._alarm.set(machine.next_ns)
 
-    def _wake(self, now_ns: int, _: None) -> None:
+    def _wake(self, now_ns: int) -> None:
         outs = self._machine.advance(now_ns)
         self._wakes += 1
         if self._streams.keeps or self._wakes % _WAKES == 0:
@@ -75,6 +75,7 @@ class VirtualReplica:
         self._alarm = Alarm(calendar, self._settle)
         self._prefill, self._first = layers
         self._delays = any(map(delays, layers))
+        self._is_limited = engine.limits.kv_blocks < UNLIMITED
         self._streams, self._left = streams, left
         self._late: set[Call] = set()  # their first token does not come with an iteration's end
         self._settled = 0
@@ -86,7 +87,7 @@ class VirtualReplica:
             ConfigError: the replica's KV memory can never hold it.
         """
         call.since_ns = now_ns
-        if not self._engine.fits(call.prompt_tokens, call.output_tokens):
+        if self._is_limited and not self._engine.fits(call.prompt_tokens, call.output_tokens):
             raise ConfigError(
                 f"stub.engine.kv_tokens: a request of {call.prompt_tokens} + {call.output_tokens} tokens does not fit into a replica's"
                 " KV memory, and would wait for ever; give it more, or ask for less (workload)"
@@ -96,7 +97,7 @@ class VirtualReplica:
             prefill_ns, first_ns = self._prefill.adjust_ns(0, call.key), self._first.adjust_ns(0, call.key)
             if prefill_ns or first_ns:
                 self._late.add(call)
-        self._engine.arrive(now_ns, Job(call, call.prompt_tokens, call.blocks, call.output_tokens, prefill_ns, first_ns))
+        self._engine.arrive(now_ns, Job(call, call.prompt_tokens, call.blocks, call.output_tokens, prefill_ns, first_ns, call.lone_blocks))
         self._settle(now_ns, is_arrival=True)
 
     def close(self) -> None:
@@ -104,9 +105,9 @@ class VirtualReplica:
         self._streams.log(self._engine.take_segments())
         self._streams.flush()
 
-    def _settle(self, now_ns: int, _: None = None, *, is_arrival: bool = False) -> None:
+    def _settle(self, now_ns: int, *, is_arrival: bool = False) -> None:
         engine = self._engine
-        happened = engine.advance(now_ns)
+        happened = engine.advance_plain(now_ns)
         self._settled += 1
         if self._streams.keeps or self._settled % _WAKES == 0:
             self._streams.log(engine.take_segments())

@@ -1,14 +1,14 @@
 """Layers that serve one request after the other: first-come stations on the calendar.
 
-arrive -> station -> finish -> then          every layer of the gateway, the router, kv.transfer, and the prefill pool
+every layer of the gateway, the router, kv.transfer     served as it comes; one event for a row of stations in which nobody overtakes
+the prefill pool                                        arrive -> wait -> finish -> then: what its cache knows is only found when service begins
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from heapq import heappush
+from heapq import heappush, heapreplace
 
 from latprof.config import Prefill
 from latprof.queues.station import Begun
@@ -17,49 +17,76 @@ from latprof.stub.models.prefill import PrefillPool, Prompt
 from latprof.stub.models.stages import Layer
 from latprof.stub.virtual.calendar import Calendar
 from latprof.stub.virtual.call import Call, Then
-from latprof.stub.virtual.integrals import Integral
+from latprof.stub.virtual.integrals import Integral, Reading
 
 ServiceOf = Callable[[Call], int]
+Service = int | ServiceOf
+"""Of a layer: always the same, or each call's own."""
 _NOBODY = Key(0, -1, 0)
 
 
 class VirtualStation:
-    """``servers`` servers, first come first served; a call's service is ``service_ns(call)``.
+    """``servers`` servers, first come first served. When a call has been served is known as it comes, for nobody who comes later overtakes it.
 
-    `latprof.queues.station.Station` with its driver in one: most of a call's events are here, and the two apart cost twice as much.
+    `latprof.queues.station.Station` without an event at the end of service: most of a call's layers are here. Its integrals are what left minus
+    what came, summed up: those of every stretch that begins and ends with nobody here.
     """
 
-    def __init__(self, calendar: Calendar, servers: int, service_ns: ServiceOf, then: Then) -> None:
-        self.integral = Integral(servers)
-        self._change = self.integral.change
-        self._at_end = self._finish  # a bound method is made anew each time it is looked up
+    __slots__ = ("_busy_ns", "_empty_ns", "_free_ns", "_present_ns", "_service_ns", "keeps_order", "servers")
+
+    def __init__(self, servers: int, service_ns: Service) -> None:
+        self.servers = servers
+        self.keeps_order = isinstance(service_ns, int) or servers == 1
+        """Calls leave in the order in which they came."""
+        self._service_ns: ServiceOf = (lambda _: service_ns) if isinstance(service_ns, int) else service_ns
+        self._free_ns: list[int] = []  # a heap: when each of the servers that were ever needed is free
+        self._present_ns = self._busy_ns = self._empty_ns = 0
+
+    def serve(self, now_ns: int, call: Call) -> int:
+        """When the call that comes now has been served; calls come in order of time."""
+        service_ns = self._service_ns(call)
+        free_ns, begun_ns = self._free_ns, now_ns
+        ended_ns = now_ns + service_ns
+        if free_ns and free_ns[0] <= now_ns:
+            heapreplace(free_ns, ended_ns)
+        elif len(free_ns) < self.servers:
+            heappush(free_ns, ended_ns)
+        else:
+            begun_ns = free_ns[0]
+            ended_ns = begun_ns + service_ns
+            heapreplace(free_ns, ended_ns)
+        call.marks += (begun_ns - now_ns, service_ns)
+        self._present_ns += ended_ns - now_ns
+        self._busy_ns += ended_ns - begun_ns
+        if ended_ns > self._empty_ns:  # noqa: PLR1730 - seven times a call, and a call of max() costs as much as the three lines above
+            self._empty_ns = ended_ns
+        return ended_ns
+
+    def read(self, now_ns: int) -> Reading:
+        """The integrals up to now.
+
+        Raises:
+            RuntimeError: somebody is here.
+        """
+        if now_ns < self._empty_ns:
+            raise RuntimeError(f"a station is read at {now_ns} ns, and its last call leaves at {self._empty_ns} ns")
+        return Reading(self._present_ns, self._busy_ns)
+
+
+class _Row:
+    """Stations one behind the other, none of which lets calls overtake each other but the last: a call goes through all of them at once."""
+
+    __slots__ = ("_heap", "_order", "_stations", "_then")
+
+    def __init__(self, calendar: Calendar, stations: Sequence[VirtualStation], then: Then) -> None:
         self._heap, self._order = calendar.heap, calendar.order
-        self._servers, self._service_ns, self._then = servers, service_ns, then
-        self._waiting: deque[tuple[int, int, Call]] = deque()  # came, service, who
-        self._present = self._busy = 0
+        self._stations, self._then = tuple(stations), then
 
     def arrive(self, now_ns: int, call: Call) -> None:
         """A call comes."""
-        self._present = present = self._present + 1
-        service_ns = self._service_ns(call)
-        if self._busy < self._servers:
-            self._busy += 1
-            call.marks += (0, service_ns)
-            heappush(self._heap, (now_ns + service_ns, self._order(), self._at_end, call))
-        else:
-            self._waiting.append((now_ns, service_ns, call))
-        self._change(now_ns, present, self._busy)
-
-    def _finish(self, now_ns: int, call: Call) -> None:
-        self._present = present = self._present - 1
-        if self._waiting:
-            came_ns, service_ns, following = self._waiting.popleft()
-            following.marks += (now_ns - came_ns, service_ns)
-            heappush(self._heap, (now_ns + service_ns, self._order(), self._at_end, following))
-        else:
-            self._busy -= 1
-        self._change(now_ns, present, self._busy)
-        self._then(now_ns, call)
+        for station in self._stations:
+            now_ns = station.serve(now_ns, call)
+        heappush(self._heap, (now_ns, self._order(), self._then, call))
 
 
 class VirtualPrefill:
@@ -77,7 +104,7 @@ class VirtualPrefill:
     def arrive(self, now_ns: int, call: Call) -> None:
         """A call comes with its prompt."""
         adjust_ns = _as_it_is if self._is_plain else partial(self._layer.adjust_ns, key=call.key)
-        prompt = Prompt(call, call.prompt_tokens, call.blocks, adjust_ns)
+        prompt = Prompt(call, call.prompt_tokens, call.blocks, adjust_ns, call.lone_blocks)
         begun = self._pool.arrive(now_ns, prompt)
         self._present += 1
         self.integral.change(now_ns, self._present, self._pool.station.running)
@@ -99,13 +126,15 @@ class VirtualPrefill:
         self._then(now_ns, call)
 
 
-def chain(calendar: Calendar, layers: Sequence[tuple[str, int, ServiceOf]], then: Then) -> tuple[Then, dict[str, VirtualStation]]:
+def chain(calendar: Calendar, layers: Sequence[tuple[str, int, Service]], then: Then) -> tuple[Then, dict[str, VirtualStation]]:
     """Stations one after the other: where a call enters the first of them, and every one by its layer's name."""
-    stations: dict[str, VirtualStation] = {}
-    for name, servers, of_call in reversed(layers):
-        stations[name] = VirtualStation(calendar, servers, of_call, then)
-        then = stations[name].arrive
-    return then, dict(reversed(stations.items()))
+    stations = [VirtualStation(servers, service_ns) for _, servers, service_ns in layers]
+    row: list[VirtualStation] = []
+    for station in reversed(stations):
+        if row and not station.keeps_order:
+            then, row = _Row(calendar, row, then).arrive, []
+        row.insert(0, station)
+    return _Row(calendar, row, then).arrive, dict(zip((name for name, _, _ in layers), stations, strict=True))
 
 
 def delays(layer: Layer) -> bool:
@@ -113,12 +142,11 @@ def delays(layer: Layer) -> bool:
     return bool(layer.plant_ns or layer.stalls)
 
 
-def service_of(layer: Layer) -> ServiceOf:
+def service_of(layer: Layer) -> Service:
     """A call's service time in ``layer``; what never changes is found once."""
     law = layer.law
     if law.dist == "constant" and not layer.stalls:
-        always_ns = layer.adjust_ns(law.mean_ns, _NOBODY)
-        return lambda _: always_ns
+        return layer.adjust_ns(law.mean_ns, _NOBODY)
     if layer.speedup == 1 and not delays(layer):
         drawn_ns = sampler(law, layer.name)
         return lambda call: drawn_ns(call.key)

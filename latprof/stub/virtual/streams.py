@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from heapq import heappush
 from typing import Protocol
 
 from latprof.stub.models.costs import KV_UNITS
 from latprof.stub.virtual.back import Piece, WayBack
-from latprof.stub.virtual.calendar import Calendar, Do
+from latprof.stub.virtual.calendar import Calendar
 from latprof.stub.virtual.call import Call
 
 Segment = tuple[int, int, int, int]
@@ -27,9 +28,12 @@ class Segments(Protocol):
 class Alarm:
     """Wakes a machine when something is due. Its ``next_ns`` may move; only the last one set rings."""
 
-    def __init__(self, calendar: Calendar, ring: Do) -> None:
-        self._at = calendar.at
+    __slots__ = ("_at_due", "_due_ns", "_heap", "_order", "_ring")
+
+    def __init__(self, calendar: Calendar, ring: Callable[[int], None]) -> None:
+        self._heap, self._order = calendar.heap, calendar.order
         self._ring = ring
+        self._at_due = self._wake  # a bound method is made anew each time it is looked up
         self._due_ns: int | None = None
 
     def set(self, due_ns: int | None) -> None:
@@ -37,12 +41,12 @@ class Alarm:
         if due_ns != self._due_ns:
             self._due_ns = due_ns
             if due_ns is not None:
-                self._at(due_ns, self._wake, due_ns)
+                heappush(self._heap, (due_ns, self._order(), self._at_due, due_ns))
 
     def _wake(self, now_ns: int, due_ns: int) -> None:
         if due_ns == self._due_ns:
             self._due_ns = None
-            self._ring(now_ns, None)
+            self._ring(now_ns)
 
 
 class Streams:

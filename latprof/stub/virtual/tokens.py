@@ -23,8 +23,8 @@ class ModelledTokenizer:
         return self._layer.adjust_ns(round(self._model.t0_ns + self._model.per_token_ns * tokens), call.key)
 
     def _known_tokens(self, call: Call) -> int:
-        session, steps = call.key.session, call.client.session.steps
-        known, step = 0, steps[call.step].context
+        session, steps = call.key.session, () if call.client is None else call.client.session.steps
+        known, step = 0, steps[call.step].context if steps else NO_CONTEXT
         while step != NO_CONTEXT and not known:
             turn = steps[step]
             assert isinstance(turn, VirtualTurn), "a conversation is continued from a turn"  # noqa: S101 - for the type checker
