@@ -70,14 +70,14 @@ def _figure(report: Report | SweepReport, whose: str, kind: str, which: str, dat
 
 
 def _whose(report: Report, *, is_partial: bool) -> str:
+    invalid = "" if report.valid else f"NOT VALID: {_first_fatal(report)}. "
     parts = [
-        *([f"NOT VALID: {_first_fatal(report)}"] if not report.valid else []),
         _capital(report.arrival_model),
         f"{report.counts.ok} requests" + (f", {report.counts.failed} failed" if report.counts.failed else ""),
         f"run {report.run_id}" + (", simulated in virtual time" if report.is_simulated else ""),
         *(["partial"] if is_partial or report.interrupted else []),
     ]
-    return "; ".join(parts) + "."
+    return f"{invalid}{'; '.join(parts)}."
 
 
 def _first_fatal(report: Report) -> str:

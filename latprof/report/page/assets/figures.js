@@ -310,6 +310,8 @@ const FIGURES = (() => {
                   fontSize: 11,
                   fontFamily: look.font,
                   fill: look.muted,
+                  stroke: look.paper,
+                  lineWidth: 3,
                 },
               },
             ],
@@ -320,6 +322,7 @@ const FIGURES = (() => {
             ? undefined
             : {
                 silent: true,
+                z: 1,
                 symbol: "none",
                 lineStyle: { color: look.ink, type: "dashed" },
                 label: { formatter: "first token", color: look.ink, position: "start" },
