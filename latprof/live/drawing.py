@@ -29,7 +29,7 @@ from latprof.units import NS_PER_MS, NS_PER_S
 _STYLES = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
 _TWO_COLUMNS_FROM = 130
 _TILE = 15  # the narrowest tile that holds its words
-_NAME = 20
+_NAME, _WIDE_NAME = 20, 26
 _LABEL = 10  # of a stacked bar
 _TAIL = "slow 5 %"
 _SHORT = {"decode.first": "decode"}  # where the last part says too little
@@ -230,7 +230,8 @@ def _tiles(shown: Shown, driven: Driven, size: tuple[int, int], marks: Marks) ->
 
 
 def _past(tile: _Tile, history: Sequence[Moment], size: tuple[int, int], marks: Marks) -> list[Segment]:
-    return [(row, tile.style) for row in chart(tuple(tile.series(one) for one in history), *size, marks)]
+    shown = history[-2 * size[0] :]
+    return [(row, tile.style) for row in chart(tuple(tile.series(one) for one in shown), *size, marks)]
 
 
 def _chart_rows(height: int, across: int) -> int:
@@ -343,7 +344,10 @@ def _table(sampled: Sampled, width: int, rows: int, marks: Marks) -> list[Line]:
         others = [one for one in bars if one.layer not in kept]
         bars = [one for one in bars if one.layer in kept]
     longest_ns = max((one.p50_ns for one in bars), default=0.0)
-    name_wide = max(12, min(_NAME if width >= 60 else 16, max((cell_len(plain(one.layer)) for one in bars), default=0) + 2))
+    name_wide = max(
+        12,
+        min(_WIDE_NAME if width >= 90 else _NAME if width >= 60 else 16, max((cell_len(plain(one.layer)) for one in bars), default=0) + 2),
+    )
     room = max(0, width - name_wide - 16 - (9 if has_tail else 0))
     tail = f" {_TAIL}" if has_tail else ""
     of_what = f"in ms, of a sample of {sampled.n} requests" if width >= 60 else f"of {sampled.n}"

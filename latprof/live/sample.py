@@ -33,6 +33,7 @@ _FIRST_GUESS_NS = 3 * NS_PER_MS
 # Of each go 5 ms are the same however many requests are looked at; a few together cost half as much as one by one.
 _AT_ONCE, _MOST_AT_ONCE = 8, 16
 _LONGEST_WAIT_NS = 3 * NS_PER_S
+_DEBT_S = 2
 # Of what the allowance lasts for, so many seconds may wait their turn.
 _BACKLOG_S = 8
 _MOST_SPANS = 40_000
@@ -167,8 +168,9 @@ class LayerSample:
         self._sampled = _sampled(self._understood)
         self._due = self._due.take(np.delete(np.arange(self._due.num_rows), rows)).combine_chunks()
         spent_ns = self._cpu_ns() - began_ns
-        self._credit_ns -= spent_ns
-        self._cost_ns += 0.3 * (spent_ns / len(rows) - self._cost_ns)
+        # The first time everything takes ten times as long: that is not to be paid off for the rest of a short run.
+        self._credit_ns = max(self._credit_ns - spent_ns, -_DEBT_S * self._allowance * NS_PER_S)
+        self._cost_ns += 0.3 * (min(spent_ns / len(rows), 2 * self._cost_ns) - self._cost_ns)
 
     def _keep_the_share(self, now_ns: int) -> None:
         most = max(4.0, _BACKLOG_S * self._allowance * NS_PER_S / self._cost_ns)

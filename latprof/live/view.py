@@ -17,14 +17,14 @@ from latprof.live.terminal import Abilities, Terminal, abilities
 from latprof.live.values import Shown
 from latprof.report.inert import plain
 
-REDRAWN_EVERY_S = 0.25
+REDRAWN_EVERY_S = 0.3
 _PATIENCE_S = 2.0
 
 
 class View:
     """A view of a run on a terminal, for the length of a ``with``. What goes wrong with it is told at the end, and is never the run's matter.
 
-    ``look`` says what is to be shown; nothing is drawn in the first quarter of a second, so that what fails at once just says so.
+    ``look`` says what is to be shown; nothing is drawn at first, so that what fails at once just says so.
     """
 
     def __init__(self, look: Callable[[], Shown], stream: TextIO, can: Abilities | None = None) -> None:
