@@ -37,11 +37,10 @@ def record_in(folder: Path) -> Record:
     from latprof.analysis.record import record_of
     from latprof.observations.folder import load
     from latprof.observations.graph import load_steps
-    from latprof.pipeline import tables_of
-    from latprof.spans import store
+    from latprof.pipeline import spans_of, tables_of
 
     observed = load(folder)
-    return record_of(observed, tables_of(observed, store.load(folder)).e2el, load_steps(folder))
+    return record_of(observed, tables_of(observed, spans_of(observed)).e2el, load_steps(folder))
 
 
 def answer_of(folder: Path, question: Question) -> Answer:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from latprof.layers.table import Layers, Tables
     from latprof.live.watch import Watch
     from latprof.observations.folder import Run
+    from latprof.observations.streams import Answered
     from latprof.pipeline_inject import Injector
     from latprof.report.values import Report
     from latprof.schedule.plan import Phase, Plan
@@ -93,7 +94,7 @@ class _Session:
     stop: asyncio.Event
     watch: Watch | None = None  # of a run that is shown as it goes
     meta: dict[str, Any] = field(default_factory=dict)
-    answered: list[str] = field(default_factory=list)  # trace ids whose spans are waited for
+    answered: Answered | None = None  # what spans are waited for
 
 
 async def run_async(config: Config, *, quiet: bool = True, live: bool = False, stop: asyncio.Event | None = None) -> Outcome:
@@ -186,11 +187,10 @@ def open_run(folder: Path | str) -> Opened:
     from latprof.observations.graph import load_steps
     from latprof.pipeline_inject import injection_of, with_injected
     from latprof.report.values import build
-    from latprof.spans import store
 
     folder = Path(folder)
     observed = load(folder)
-    received = store.load(folder)
+    received = spans_of(observed)
     spans = with_injected(received, observed)
     tables = tables_of(observed, spans)
     tasks = task_layers(tables.e2el, observed.requests, load_steps(folder))
@@ -222,6 +222,15 @@ def tables_of(observed: Run, spans: SpanStore) -> Tables:
         return Tables(*(load_layers(observed.folder, observed.requests, metric) for metric in ("ttft", "e2el")))
     anchor = WallAnchor(**observed.meta["anchor"])
     return build_layers(observed.requests, spans, anchor, tuple(observed.meta["config"]["spans"]["hops"]))
+
+
+def spans_of(observed: Run) -> SpanStore:
+    """The spans of a run as received; those under traces of the server's own beside them, where the id of an answer says whose they are."""
+    from latprof.layers.joining import joined
+    from latprof.spans import store
+
+    received, others = store.load(observed.folder), store.load_others(observed.folder)
+    return joined(observed.requests, received, others, WallAnchor(**observed.meta["anchor"])) if others.num_rows else received
 
 
 def layers_of(observed: Run, spans: SpanStore, metric: str) -> Layers:
@@ -387,7 +396,7 @@ def _unlike(session: Session) -> Session:
 async def _drive(session: _Session, workers: Workers, targets: Targets, stub: RunningStub | None, *, include_usage: bool) -> None:
     from latprof.client.driver import Counters, Rules
     from latprof.observations.folder import write_meta
-    from latprof.observations.streams import answered_traces
+    from latprof.observations.streams import answered
 
     _tell(session.watch, "handing the sessions over to the workers")
     rules = Rules(session.run_id, session.config.load.seed, session.config.target.timeout_ns, session.config.target.retries)
@@ -415,7 +424,7 @@ async def _drive(session: _Session, workers: Workers, targets: Targets, stub: Ru
     finally:
         session.meta["workers"] = _workers_meta(workers)
     session.meta["stale_retries"] = workers.stale_retries
-    session.answered = await asyncio.to_thread(answered_traces, session.folder)
+    session.answered = await asyncio.to_thread(answered, session.folder)
 
 
 def _note_stub(session: _Session, before: _Figures, after: _Figures, died: str) -> None:
@@ -439,8 +448,9 @@ async def _collect(session: _Session, receiver: Receiver, stub: RunningStub | No
     """Wait for late spans: less than the grace once every hop known to serve has told of every request."""
     services = [f"latprof-stub-{stage}" for stage in stub.ports] if stub is not None else []
     spans = session.config.spans
+    traces, answers = session.answered or ((), ())
     waited = await receiver.wait_complete(
-        session.answered, spans.grace_ns, expect_spans=stub is not None or bool(spans.hops), services=services
+        traces, spans.grace_ns, expect_spans=stub is not None or bool(spans.hops), services=services, answers=answers
     )
     session.meta["receiver"] |= dataclasses.asdict(waited.stats) | {"complete": waited.complete, "waited_ns": waited.waited_ns}
 
@@ -449,16 +459,29 @@ def _finish(session: _Session) -> Outcome:
     from latprof.observations.folder import compact, write_meta
     from latprof.observations.graph import compact_steps
     from latprof.observations.injected import compact_injected
-    from latprof.spans import store
 
-    store.compact(session.folder)
     compact(session.folder)
+    _compact_spans(session.folder)
     compact_steps(session.folder)
     compact_injected(session.folder)
     session.meta["status"] = "interrupted" if session.meta.get("interrupted") else "complete"
     write_meta(session.folder, session.meta)
     opened = open_run(session.folder)
     return Outcome(session.folder, opened, exit_code_of(opened.report))
+
+
+def _compact_spans(folder: Path) -> None:
+    """The run's own, and of others those that tell of its answers."""
+    from latprof.layers.joining import traces_told
+    from latprof.observations.folder import load
+    from latprof.spans import store
+
+    store.compact(folder)
+    others, told = store.load_others(folder), set[str]()
+    if others.num_rows:
+        observed = load(folder)
+        told = traces_told(observed.requests, store.load(folder), others, WallAnchor(**observed.meta["anchor"]))
+    store.compact_others(folder, told)
 
 
 # --- run.json -----------------------------------------------------------------------------------------------------------------------------

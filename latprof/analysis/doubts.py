@@ -94,7 +94,9 @@ class Facts:
     # spans and layers
     spans: int = 0
     span_coverage: float = UNKNOWN  # of the requests, with any span
-    other_spans: int = 0
+    other_spans: int = 0  # of other traces, not used
+    joined_by_answer: int = 0  # requests whose spans were found by the id of the answer
+    join_refused: Mapping[str, int] = field(default_factory=dict)  # why not -> requests of whose answers spans tell
     missing_by_service: Mapping[str, int] = field(default_factory=dict)  # requests a service has not told of
     rejected: Mapping[str, int] = field(default_factory=dict)
     span_write_error: str = ""
@@ -407,8 +409,31 @@ def spans_of_others(facts: Facts) -> Doubt | None:
     """Someone else exports to this receiver, or a hop starts traces of its own."""
     if not facts.other_spans:
         return None
-    text = f"{facts.other_spans} spans of other traces came in and were dropped"
+    text = f"{facts.other_spans} spans of other traces came in that are nobody's here"
     return Doubt("spans_of_others", "note", text, "if a hop is missing below, see that it continues the incoming traceparent")
+
+
+def joined_by_answer(facts: Facts) -> Doubt | None:
+    """Evidence by another way than the trace: as good as the ids are."""
+    if not facts.joined_by_answer:
+        return None
+    text = (
+        f"the spans of {facts.joined_by_answer} of {facts.ok} requests came under traces of the server's own and were found by the id of the"
+        " answer (source span~id); their clocks are held to the same bounds as all others"
+    )
+    return Doubt(
+        "joined_by_answer", "note", text, "none needed; over a WebSocket target.ws_traceparent makes every turn a trace of its own"
+    )
+
+
+def join_refused(facts: Facts) -> Doubt | None:
+    """Ids that do not say whose the spans are, or say what cannot be."""
+    refused = sum(facts.join_refused.values())
+    if not refused:
+        return None
+    level: Level = "warning" if refused > 0.05 * facts.ok else "note"
+    text = f"spans tell of the answers to {refused} more requests and were not joined to them: {_listed(facts.join_refused)}"
+    return Doubt("join_refused", level, text, "see that every answer has an id of its own and that the hops tell the one the client reads")
 
 
 def residual(facts: Facts) -> Doubt | None:
@@ -523,6 +548,8 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     stamped_by_user,
     spans_missing,
     spans_of_others,
+    join_refused,
+    joined_by_answer,
     stream_options,
 )
 

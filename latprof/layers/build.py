@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from latprof.clock import WallAnchor
 from latprof.layers.call import call_layers, emitted_ns
 from latprof.layers.client import client_node, wire_leg
-from latprof.layers.evidence import PRECEDENCE, Evidence, Held, Source, Traces
+from latprof.layers.evidence import BY_ANSWER, PRECEDENCE, Evidence, Held, Source, Traces
 from latprof.layers.hops import Order
 from latprof.layers.partition import Partition, partition
 from latprof.layers.skew import constraints
@@ -38,6 +38,7 @@ class _Row:
     present: dict[str, str] = field(default_factory=dict)  # layer -> provenance
     hops: tuple[str, ...] = ()
     decode_ns: int = MISSING_NS  # first token here to the engine's last
+    span: str = "span"  # what a span's word is called here
 
 
 def build_layers(
@@ -56,9 +57,14 @@ def build_layers(
     told = {int(row): _told(requests, int(row), spans, sources) for row in rows}
     wires = {row: wire_leg(requests, row, anchor) for row in told}
     clocks = estimate([c for row, evidence in told.items() for c in constraints(evidence, wires[row], order)], CLIENT)
-    done = [_partition_row(requests, row, anchor, evidence, order, clocks) for row, evidence in told.items()]
+    by_answer = spans.joined.traces
+    done = [
+        _partition_row(requests, row, anchor, evidence, order, clocks, is_by_answer=str(requests.trace_id[row]) in by_answer)
+        for row, evidence in told.items()
+    ]
     ttft = _table(requests, done, order, clocks)
-    return Tables(ttft, call_layers(ttft, requests, np.array([row.decode_ns for row in done], np.int64)))
+    engines = Counter(row.span for row in done if row.decode_ns != MISSING_NS)
+    return Tables(ttft, call_layers(ttft, requests, np.array([row.decode_ns for row in done], np.int64), _by_frequency(engines)))
 
 
 def partition_of(
@@ -72,7 +78,9 @@ def partition_of(
 ) -> Partition:
     """The segments that `build_layers` sums up for one row of its table; ``clocks`` are the table's, which all requests of the run tell together."""
     by_clock = {clock.clock: clock for clock in clocks}
-    return _partition_row(requests, row, anchor, _told(requests, row, spans, sources), Order(configured_hops), by_clock).done
+    is_by_answer = str(requests.trace_id[row]) in spans.joined.traces
+    evidence = _told(requests, row, spans, sources)
+    return _partition_row(requests, row, anchor, evidence, Order(configured_hops), by_clock, is_by_answer=is_by_answer).done
 
 
 def _told(requests: Requests, row: int, spans: Spans, sources: Mapping[str, Source]) -> Evidence:
@@ -85,7 +93,14 @@ def _told(requests: Requests, row: int, spans: Spans, sources: Mapping[str, Sour
 
 
 def _partition_row(
-    requests: Requests, row: int, anchor: WallAnchor, evidence: Evidence, order: Order, clocks: Mapping[str, ClockOffset]
+    requests: Requests,
+    row: int,
+    anchor: WallAnchor,
+    evidence: Evidence,
+    order: Order,
+    clocks: Mapping[str, ClockOffset],
+    *,
+    is_by_answer: bool,
 ) -> _Row:
     client = client_node(requests, row, anchor)
     evidence = shifted(evidence, {name: clock.offset_ns for name, clock in clocks.items() if clock.offset_ns})
@@ -103,7 +118,17 @@ def _partition_row(
     if (engine_ns := emitted_ns(client)) != MISSING_NS:
         result.decode_ns = engine_ns - client.cut_ns
     result.done.overfull.extend((h, _found_ns(done, h)) for h in evidence.held if h not in held and _disagrees(done, h))
+    if is_by_answer:
+        _mark(result)
     return result
+
+
+def _mark(row: _Row) -> None:
+    """What a span says of this request, it says of the answer with this id."""
+    marked: dict[str, str] = {name: f"{name}{BY_ANSWER}" for name in ("span", "attribute")}
+    row.span = marked["span"]
+    row.present = {layer: marked.get(provenance, provenance) for layer, provenance in row.present.items()}
+    row.done.segments = [replace(segment, provenance=marked.get(segment.provenance, segment.provenance)) for segment in row.done.segments]
 
 
 def _anchoring(held: Held) -> int:
@@ -160,7 +185,13 @@ def _table(requests: Requests, done: Sequence[_Row], order: Order, clocks: Mappi
 
 
 def _by_frequency(seen: Counter[str]) -> tuple[str, ...]:
-    return tuple(sorted(seen, key=lambda name: (-seen[name], PRECEDENCE.index(name) if name in PRECEDENCE else len(PRECEDENCE))))
+    kinds: tuple[str, ...] = PRECEDENCE
+
+    def rank(name: str) -> int:
+        kind = name.removesuffix(BY_ANSWER)
+        return kinds.index(kind) if kind in kinds else len(kinds)
+
+    return tuple(sorted(seen, key=lambda name: (-seen[name], rank(name), name)))
 
 
 def _conflicts(requests: Requests, done: Iterable[_Row]) -> Iterable[Conflict]:

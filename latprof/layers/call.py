@@ -39,11 +39,12 @@ def _is_engine(node: HopNode) -> bool:
     return any(belongs_to(piece.layer, name) for piece in node.pieces for name in _OF_ENGINES)
 
 
-def call_layers(ttft: Layers, requests: Requests, decode_ns: IntArray) -> Layers:
+def call_layers(ttft: Layers, requests: Requests, decode_ns: IntArray, engines: tuple[str, ...] = ("span",)) -> Layers:
     """The partition of [intended start, last token], for the rows of ``ttft`` that have a last token.
 
     ``decode_ns`` (n,): from the first token at the client to the engine's last, MISSING_NS where not told. It is cut to the time there is: an
-    engine that was done before its first token arrived here (a hop kept it) leaves all of the rest to ``stream``.
+    engine that was done before its first token arrived here (a hop kept it) leaves all of the rest to ``stream``. ``engines`` is the provenance
+    of what engines tell.
     """
     after_ns = elapsed_ns(requests.first_token_ns[ttft.rows], requests.last_token_ns[ttft.rows])
     has = known(after_ns)
@@ -67,7 +68,7 @@ def call_layers(ttft: Layers, requests: Requests, decode_ns: IntArray) -> Layers
         wait_ns=widened(ttft.wait_ns, [none for _ in added]),
         service_ns=widened(ttft.service_ns, [none if service is None else service for _, _, service, _ in added]),
         present=np.column_stack([ttft.present[has], *(shown for *_, shown in added)]),
-        sources=(*ttft.sources, *(("span",) if shown is told else ("client",) for *_, shown in added)),
+        sources=(*ttft.sources, *(engines if shown is told else ("client",) for *_, shown in added)),
     )
 
 

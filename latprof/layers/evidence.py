@@ -8,17 +8,20 @@ Held      a length without a place            (a header or body timing: placed a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
-from latprof.spans.span import Span
+from latprof.spans.span import Scalar, Span
 from latprof.units import MISSING_NS
 
 Provenance = Literal["client", "span", "attribute", "header", "body", "probe", "metrics"]
 """Kinds of evidence, in order of precedence: the first wins, the loser stands beside it."""
 
 PRECEDENCE: tuple[Provenance, ...] = ("client", "span", "attribute", "header", "body", "probe", "metrics")
+
+BY_ANSWER: Final = "~id"
+"""After ``span`` and ``attribute``: of spans that were found by the id of the answer, see `latprof.layers.joining`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,11 @@ Source = Callable[[Traces], Evidence]
 
 def clock_of(span: Span) -> str:
     """The name of the clock a span was stamped with: its host where told, else its service and process."""
-    resource = span.resource
+    return clock_in(span.resource)
+
+
+def clock_in(resource: Mapping[str, Scalar]) -> str:
+    """The same of whatever sends spans with this ``resource``."""
     for key in ("host.id", "host.name", "host.ip"):
         if resource.get(key):
             return f"{key}={resource[key]}"

@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -112,13 +113,21 @@ def has_chunks(folder: Path) -> bool:
     return (folder / CHUNKS_PARQUET).exists() or bool(streams_of(folder, "chunks"))
 
 
-def answered_traces(folder: Path) -> list[str]:
-    """The trace ids of the attempts that succeeded, as far as they were written; other columns are not decoded."""
-    told: list[str] = []
+class Answered(NamedTuple):
+    """The attempts that succeeded: their trace ids, and the ids of the answers that have one."""
+
+    traces: list[str]
+    answers: list[str]
+
+
+def answered(folder: Path) -> Answered:
+    """What succeeded, as far as it was written; other columns are not decoded."""
+    told = Answered([], [])
     for path in streams_of(folder, "requests"):
         for batch in batches(path, REQUESTS_SCHEMA):
             rows = pc.and_(pc.equal(batch["error_class"], ErrorClass.NONE.value), pc.is_valid(batch["end_ns"]))
-            told += batch["trace_id"].filter(rows).to_pylist()
+            told.traces.extend(batch["trace_id"].filter(rows).to_pylist())
+            told.answers.extend(filter(None, batch["response_id"].filter(rows).to_pylist()))
     return told
 
 

@@ -113,6 +113,7 @@ def _counts(report: Report) -> dict[str, Any]:
         "warmup": counts.warmup,
         "errors": dict(counts.errors),
         "with_spans_share": _number(report.facts.span_coverage),
+        "joined_by_answer": report.facts.joined_by_answer,
     }
 
 

@@ -6,11 +6,13 @@ Lives in the receiver's process, on one event loop; only the writing itself leav
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
+from latprof.spans.others import Others
 from latprof.spans.reception import ReceiverStats, Rejection
 from latprof.spans.screen import screened
 from latprof.spans.span import Span, SpanKind
@@ -36,15 +38,56 @@ class Writer(Protocol):
         """Nothing more will come."""
 
 
-class Intake:
-    """Takes export requests for the traces that begin with ``run_prefix``."""
+class _Pending:
+    """Spans on their way to a writer, which is opened for the first; after an error of the disk none is written any more."""
 
-    def __init__(self, run_prefix: str, writer: Writer, pending_limit_spans: int) -> None:
-        self._prefix = run_prefix
-        self._writer = writer
-        self._limit = pending_limit_spans
-        self._pending: list[Span] = []
+    def __init__(self, open_writer: Callable[[], Writer]) -> None:
+        self._open = open_writer
+        self._writer: Writer | None = None
+        self._spans: list[Span] = []
         self._received_unix_ns: list[int] = []
+        self.error = ""
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def open(self) -> Writer:
+        if self._writer is None:
+            self._writer = self._open()
+        return self._writer
+
+    def add(self, spans: Sequence[Span], now_unix_ns: int) -> None:
+        self._spans.extend(spans)
+        self._received_unix_ns.extend([now_unix_ns] * len(spans))
+
+    async def flush(self) -> None:
+        if not self._spans or self.error:
+            return
+        spans, received_unix_ns = self._spans, self._received_unix_ns
+        self._spans, self._received_unix_ns = [], []
+        try:
+            await asyncio.to_thread(self.open().append, spans, received_unix_ns)
+        except OSError as error:
+            self.error = error.strerror or type(error).__name__
+
+    def close(self) -> None:
+        if self._writer is not None:
+            with contextlib.suppress(OSError):
+                self._writer.close()
+
+
+class Intake:
+    """Takes export requests for the traces that begin with ``run_prefix``; of other traces those that tell of an answer, see `Others`."""
+
+    def __init__(
+        self, run_prefix: str, open_writer: Callable[[], Writer], open_others: Callable[[], Writer], pending_limit_spans: int
+    ) -> None:
+        self._prefix = run_prefix
+        self._limit = pending_limit_spans
+        self._pending = _Pending(open_writer)
+        self._pending.open()
+        self._others = Others()
+        self._pending_others = _Pending(open_others)
         self._writing = asyncio.Lock()
         self._seen: set[int] = set()
         self._traces: set[int] = set()
@@ -54,7 +97,7 @@ class Intake:
         self._counts: Counter[str] = Counter()
         self._rejected: Counter[Rejection] = Counter()
         self._first_unix_ns = self._last_unix_ns = MISSING_NS
-        self._write_error = ""
+        self._first_told_unix_ns = self._last_told_unix_ns = MISSING_NS
 
     def take(self, decode: Decode, body: bytes) -> None:
         """One trace request.
@@ -63,7 +106,7 @@ class Intake:
             MalformedOtlpError: nothing of it was taken.
             BusyError: too much waits to be written; nothing of it was taken.
         """
-        if len(self._pending) >= self._limit or self._write_error:
+        if len(self._pending) >= self._limit or self._pending.error:
             raise BusyError
         spans = list(decode(body))
         self._counts["exports"] += 1
@@ -79,6 +122,10 @@ class Intake:
         self._expected = traces if self._expected is None else self._expected | traces
         self._missing = {service: self._expected - served for service, served in self._served.items()}
 
+    def expect_answers(self, ids: Iterable[str]) -> None:
+        """These are the ids of answers that came: spans that tell of them are awaited. Adds to what was expected before."""
+        self._others.expect(ids)
+
     def stats(self) -> ReceiverStats:
         """As of now."""
         return ReceiverStats(
@@ -89,32 +136,48 @@ class Intake:
             rejected=dict(self._rejected),
             first_received_unix_ns=self._first_unix_ns,
             last_received_unix_ns=self._last_unix_ns,
-            write_error=self._write_error,
+            missing_answers=self._others.missing,
+            first_told_unix_ns=self._first_told_unix_ns,
+            last_told_unix_ns=self._last_told_unix_ns,
+            write_error=self._pending.error,
         )
 
     async def flush(self) -> None:
         """Write what is pending, in a thread: a slow disk shall answer "busy", not stop the loop."""
         async with self._writing:
-            if self._pending and not self._write_error:
-                spans, received_unix_ns = self._pending, self._received_unix_ns
-                self._pending, self._received_unix_ns = [], []
-                try:
-                    await asyncio.to_thread(self._writer.append, spans, received_unix_ns)
-                except OSError as error:
-                    self._write_error = error.strerror or type(error).__name__
+            await self._pending.flush()
+            await self._pending_others.flush()
+
+    def close(self) -> None:
+        """Close the files; nothing more will be written."""
+        self._pending.close()
+        self._pending_others.close()
 
     def _keep(self, spans: list[Span], now_unix_ns: int) -> None:
         ours = [screened(span) for span in spans if span.trace_id.startswith(self._prefix)]
-        self._counts["other_spans"] += len(spans) - len(ours)
+        if len(ours) < len(spans):
+            self._keep_others([span for span in spans if not span.trace_id.startswith(self._prefix)], now_unix_ns)
         if not ours:
             return
         for span in ours:
             self._count(span)
-        self._pending.extend(ours)
-        self._received_unix_ns.extend([now_unix_ns] * len(ours))
+        self._pending.add(ours, now_unix_ns)
         self._last_unix_ns = now_unix_ns
         if self._first_unix_ns == MISSING_NS:
             self._first_unix_ns = now_unix_ns
+
+    def _keep_others(self, spans: list[Span], now_unix_ns: int) -> None:
+        self._counts["other_spans"] += len(spans)
+        # Those of the run come first: when the disk is slow, it is others' that are let go.
+        room = self._limit // 4 - len(self._pending_others)
+        told = self._others.take(spans)[: max(room, 0)]
+        if not told or self._pending_others.error:
+            return
+        self._counts["told_spans"] += len(told)
+        self._pending_others.add(told, now_unix_ns)
+        self._last_told_unix_ns = now_unix_ns
+        if self._first_told_unix_ns == MISSING_NS:
+            self._first_told_unix_ns = now_unix_ns
 
     def _count(self, span: Span) -> None:
         trace = _number(span.trace_id)

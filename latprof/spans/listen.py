@@ -1,7 +1,8 @@
 """The receiver's process: ``python -m latprof.spans.listen '{...}'``, started by `latprof.spans.receiver` and spoken to over its pipes.
 
 One JSON object per line each way. First, unasked: ``{"ports": {"grpc": 4317, "http": null}, "refused": {"http": [98, "Address already in use"]}}``.
-Then one answer per question: ``{"ask": "stats"}``, ``{"ask": "expect", "traces": [...]}``, ``{"ask": "stop"}`` are all answered with the stats.
+Then one answer per question: ``{"ask": "stats"}``, ``{"ask": "expect", "traces": [...], "answers": [...]}``, ``{"ask": "stop"}`` are all answered
+with the stats.
 It ends on ``stop``, at the end of its input (its parent has gone), or when it is orphaned.
 """
 
@@ -14,6 +15,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +24,7 @@ import orjson
 from latprof.spans.grpc_in import serve_grpc
 from latprof.spans.http_in import serve_http
 from latprof.spans.intake import Intake
-from latprof.spans.store import SpanWriter
+from latprof.spans.store import OTHERS_STREAM, SpanWriter
 
 _LINE_LIMIT_BYTES = 4 * 1024 * 1024
 Close = Callable[[], Awaitable[None]]
@@ -44,8 +46,8 @@ class Orders:
 async def listen(orders: Orders, control: IO[bytes]) -> None:
     """Receive until told to stop; everything received is on disk when this returns."""
     parent = os.getppid()
-    writer = SpanWriter(Path(orders.folder))
-    intake = Intake(orders.run_prefix, writer, orders.pending_limit_spans)
+    folder = Path(orders.folder)
+    intake = Intake(orders.run_prefix, partial(SpanWriter, folder), partial(SpanWriter, folder, OTHERS_STREAM), orders.pending_limit_spans)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -63,8 +65,7 @@ async def listen(orders: Orders, control: IO[bytes]) -> None:
         questions.cancel()
         await asyncio.gather(*(close() for close in closers))
         await intake.flush()
-        with contextlib.suppress(OSError):
-            writer.close()
+        intake.close()
         with contextlib.suppress(BrokenPipeError):
             _say(control, asdict(intake.stats()))
 
@@ -99,6 +100,7 @@ async def _answer(intake: Intake, control: IO[bytes], stop: asyncio.Event) -> No
                 break
             if question["ask"] == "expect":
                 intake.expect(question["traces"])
+                intake.expect_answers(question["answers"])
             _say(control, asdict(intake.stats()))
     finally:
         stop.set()

@@ -38,6 +38,7 @@ _START_S = 30.0  # imports take half a second; a machine under load many times t
 _ANSWER_S = 15.0  # the child decodes a body of 20 MiB in between, in a second or two
 _POLL_S = 0.1
 _TRACES_PER_LINE = 20_000
+_ANSWERS_PER_LINE = 5_000  # their ids are up to 300 characters long
 
 
 class PortTakenError(UsageError):
@@ -134,12 +135,19 @@ class Receiver:
         return self._ask({"ask": "stats"})
 
     async def wait_complete(
-        self, expected_traces: Collection[str], grace_ns: int, *, expect_spans: bool = True, services: Collection[str] = ()
+        self,
+        expected_traces: Collection[str],
+        grace_ns: int,
+        *,
+        expect_spans: bool = True,
+        services: Collection[str] = (),
+        answers: Collection[str] = (),
     ) -> Waited:
         """Wait until the spans of ``expected_traces`` (ids of the finished requests) are in, at most ``grace_ns``.
 
         ``services`` are the service names known to serve every request; without them those seen count, see `is_complete`. With
-        ``expect_spans`` False nothing is waited for unless spans of the run have been seen.
+        ``expect_spans`` False nothing is waited for unless spans of the run have been seen. ``answers`` are the ids of the finished requests'
+        answers: awaited where it is other traces that tell of the run.
 
         Raises:
             ReceiverDiedError: the process is gone or does not answer.
@@ -147,10 +155,14 @@ class Receiver:
         began_ns = time.monotonic_ns()
         awaited = expect_spans and len(expected_traces) > 0
         stats = await asyncio.to_thread(self._expect, expected_traces)
+        is_told_by_others = False
         while True:
+            if stats.told_spans > 0 and not is_told_by_others:
+                is_told_by_others = True
+                stats = await asyncio.to_thread(self._expect, (), answers)
             waited_ns = time.monotonic_ns() - began_ns
             complete = is_complete(stats, time.time_ns(), grace_ns, services)
-            if complete or waited_ns >= grace_ns or (stats.spans == 0 and not awaited):
+            if complete or waited_ns >= grace_ns or (stats.spans + stats.told_spans == 0 and not awaited):
                 return Waited(stats, complete, waited_ns)
             await asyncio.sleep(min(_POLL_S, (grace_ns - waited_ns) / NS_PER_S))
             stats = await asyncio.to_thread(self.stats)
@@ -171,12 +183,14 @@ class Receiver:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _expect(self, trace_ids: Iterable[str]) -> ReceiverStats:
-        rest = iter(trace_ids)
-        stats = self._ask({"ask": "expect", "traces": list(islice(rest, _TRACES_PER_LINE))})
-        while some := list(islice(rest, _TRACES_PER_LINE)):
-            stats = self._ask({"ask": "expect", "traces": some})
-        return stats
+    def _expect(self, trace_ids: Iterable[str], answers: Iterable[str] = ()) -> ReceiverStats:
+        traces, ids = iter(trace_ids), iter(answers)
+        stats: ReceiverStats | None = None
+        while True:
+            question = {"traces": list(islice(traces, _TRACES_PER_LINE)), "answers": list(islice(ids, _ANSWERS_PER_LINE))}
+            if stats is not None and not any(question.values()):
+                return stats
+            stats = self._ask({"ask": "expect", **question})
 
     def _ask(self, question: dict[str, Any]) -> ReceiverStats:
         with self._turn:

@@ -20,12 +20,17 @@ class ReceiverStats:
 
     A service *serves* a trace when it sent a SERVER span or a root of it. ``missing_by_service`` counts, for every such service, the traces
     expected of it that it has not served yet; it is empty until traces are expected, and ``late_spans`` counts from then on.
+
+    Spans of other traces count as *told* where their trace tells of an answer by its id; ``missing_answers`` are the expected ones that none
+    has told of.
     """
 
     exports: int = 0  # trace requests taken, empty ones too
     spans: int = 0  # of this run, duplicates counted
     duplicate_spans: int = 0
-    other_spans: int = 0  # of other traces, dropped
+    other_spans: int = 0  # of other traces
+    told_spans: int = 0  # of these, kept for now
+    missing_answers: int = 0
     late_spans: int = 0
     traces: int = 0  # of this run, with any span
     traces_by_service: dict[str, int] = field(default_factory=dict)
@@ -33,6 +38,8 @@ class ReceiverStats:
     rejected: dict[Rejection, int] = field(default_factory=dict)  # requests turned away
     first_received_unix_ns: int = MISSING_NS
     last_received_unix_ns: int = MISSING_NS
+    first_told_unix_ns: int = MISSING_NS
+    last_told_unix_ns: int = MISSING_NS
     write_error: str = ""  # the disk would not take spans; none was kept after that
 
 
@@ -40,8 +47,12 @@ def is_complete(stats: ReceiverStats, now_unix_ns: int, grace_ns: int, services:
     """Whether every service that is to serve the expected traces has done so, and the line has gone quiet.
 
     Which services those are is told by ``services``. If that is empty they are the ones seen, and then the first span must be a grace old: an
-    exporter that waits 5 s (a common default) between batches is not seen before.
+    exporter that waits 5 s (a common default) between batches is not seen before. The same holds where no trace of the run was seen at all, but
+    others that tell of its answers: then these are awaited, one by one.
     """
+    if stats.spans == 0 and stats.told_spans > 0:
+        is_old = now_unix_ns - stats.first_told_unix_ns >= grace_ns
+        return is_old and now_unix_ns - stats.last_told_unix_ns >= _QUIET_NS and stats.missing_answers == 0
     if stats.spans == 0 or now_unix_ns - stats.last_received_unix_ns < _QUIET_NS:
         return False
     if not services and now_unix_ns - stats.first_received_unix_ns < grace_ns:

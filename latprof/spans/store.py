@@ -1,13 +1,15 @@
 """Spans on disk: appended as Arrow batches while they come, compacted to Parquet, read back by trace.
 
 ``spans.arrows`` is an Arrow IPC stream; each batch is whole on disk once written, so a killed run keeps all but its last batch.
-``spans.parquet`` replaces it when the run is over.
+``spans.parquet`` replaces it when the run is over. ``spans.others.arrows`` and ``spans.others.parquet`` are the same for spans of traces that
+are not the run's own, where they tell of answers: in the end only those of the run's answers are kept.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from latprof.units import MISSING_NS
 
 STREAM = "spans.arrows"
 PARQUET = "spans.parquet"
+OTHERS_STREAM = "spans.others.arrows"
+OTHERS_PARQUET = "spans.others.parquet"
 
 _REPEATED = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
@@ -44,11 +48,11 @@ SCHEMA = pa.schema(
 
 
 class SpanWriter:
-    """Appends spans to ``spans.arrows`` in the run folder. Not for two threads at once."""
+    """Appends spans to ``spans.arrows`` in the run folder, or to another stream there. Not for two threads at once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = STREAM) -> None:
         # Unbuffered: a batch is in the kernel's hands when `append` returns.
-        self._file = (folder / STREAM).open("wb", buffering=0)
+        self._file = (folder / name).open("wb", buffering=0)
         self._stream = pa.ipc.new_stream(self._file, SCHEMA)
 
     def append(self, spans: Sequence[Span], received_unix_ns: Sequence[int]) -> None:
@@ -67,13 +71,15 @@ class SpanWriter:
 
 def compact(folder: Path) -> None:
     """Turn ``spans.arrows`` into ``spans.parquet`` (zstd). Does nothing where there is no stream."""
-    stream = folder / STREAM
-    if not stream.exists():
-        return
-    unfinished = folder / f"{PARQUET}.tmp"
-    pq.write_table(_read_stream(stream), unfinished, compression="zstd")
-    unfinished.replace(folder / PARQUET)
-    stream.unlink()
+    if (folder / STREAM).exists():
+        _replace(folder, STREAM, PARQUET, _read_stream(folder / STREAM))
+
+
+def compact_others(folder: Path, traces: Collection[str]) -> None:
+    """The same for the spans of other traces, of which those of ``traces`` are kept: what is nobody's of the run has no place in its folder."""
+    if (folder / OTHERS_STREAM).exists():
+        table = _read_stream(folder / OTHERS_STREAM)
+        _replace(folder, OTHERS_STREAM, OTHERS_PARQUET, table.filter(pc.is_in(table["trace_id"], pa.array(list(traces), pa.string()))))
 
 
 def load(folder: Path) -> Spans:
@@ -82,18 +88,36 @@ def load(folder: Path) -> Spans:
     Raises:
         OSError: a file that cannot be read.
     """
-    if (folder / PARQUET).exists():
-        return Spans(pq.read_table(folder / PARQUET))
-    if (folder / STREAM).exists():
-        return Spans(_read_stream(folder / STREAM))
-    return Spans(SCHEMA.empty_table())
+    return Spans(_table(folder, STREAM, PARQUET))
+
+
+def load_others(folder: Path) -> pa.Table:
+    """The spans of other traces that tell of answers, as `SCHEMA`; nearly always there are none.
+
+    Raises:
+        OSError: a file that cannot be read.
+    """
+    return _table(folder, OTHERS_STREAM, OTHERS_PARQUET)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Whose spans were found by the id of the answer: ``traces`` are the requests' own trace ids, under which these spans stand now.
+
+    ``spans`` counts them. ``refused`` are requests of whose answers spans tell, and yet none was joined, by reason.
+    """
+
+    traces: frozenset[str] = frozenset()
+    spans: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
 
 
 class Spans:
-    """All spans of a run as received, found by trace."""
+    """All spans of a run as received, found by trace; ``joined`` says which of them were not received under the trace they are found by."""
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, joined: Joined | None = None) -> None:
         """``table`` has `SCHEMA`'s columns, in any order of rows."""
+        self.joined = joined or Joined()
         ordered = table.unify_dictionaries().sort_by([("trace_id", "ascending"), ("start_unix_ns", "ascending")])
         self._table = ordered.combine_chunks()
         self._rows = _runs(self._table.column("trace_id"))
@@ -105,7 +129,11 @@ class Spans:
 
     def also(self, spans: Sequence[Span]) -> Spans:
         """These and ``spans``."""
-        return Spans(pa.concat_tables([self._table, pa.Table.from_batches([_batch(spans, [MISSING_NS] * len(spans))])]))
+        return self.with_table(pa.Table.from_batches([_batch(spans, [MISSING_NS] * len(spans))]), self.joined)
+
+    def with_table(self, table: pa.Table, joined: Joined) -> Spans:
+        """These and the rows of ``table``, which has `SCHEMA`'s columns."""
+        return Spans(pa.concat_tables([self._table, table.select(SCHEMA.names)]), joined)
 
     def __len__(self) -> int:
         """Spans as received, duplicates counted."""
@@ -184,6 +212,21 @@ def _runs(trace_ids: pa.ChunkedArray) -> dict[str, tuple[int, int]]:
             after = before + end
             rows[trace_id] = (rows.get(trace_id, (first, first))[0], after)
     return rows
+
+
+def _table(folder: Path, stream: str, parquet: str) -> pa.Table:
+    if (folder / parquet).exists():
+        return pq.read_table(folder / parquet)
+    return _read_stream(folder / stream) if (folder / stream).exists() else SCHEMA.empty_table()
+
+
+def _replace(folder: Path, stream: str, parquet: str, table: pa.Table) -> None:
+    """Write ``table`` in place of a stream; an empty one only where the stream was the run's own."""
+    if table.num_rows or stream == STREAM:
+        unfinished = folder / f"{parquet}.tmp"
+        pq.write_table(table, unfinished, compression="zstd")
+        unfinished.replace(folder / parquet)
+    (folder / stream).unlink()
 
 
 def _read_stream(path: Path) -> pa.Table:

@@ -29,6 +29,9 @@ class Asked:
 class Answer(Protocol):
     """One answer being written, streamed or whole. Token texts come as JSON strings and are put in place unread."""
 
+    id: str
+    """What the client reads, and what the gateway's span tells."""
+
     @property
     def tokens(self) -> int:
         """How many were added."""

@@ -62,7 +62,8 @@ class Answer:
     def __init__(self, asked: Asked, answer_id: str, prompt_tokens: int) -> None:
         self._asked = asked
         self._prompt_tokens = prompt_tokens
-        self._head: dict[str, Any] = {"id": f"chatcmpl-{answer_id}", "object": "chat.completion.chunk", "created": int(time.time())}
+        self.id = f"chatcmpl-{answer_id}"
+        self._head: dict[str, Any] = {"id": self.id, "object": "chat.completion.chunk", "created": int(time.time())}
         self._head["model"] = asked.model
         choice = b',"choices":[{"index":0,"delta":{'
         self._before = b"data: " + orjson.dumps(self._head)[:-1] + choice

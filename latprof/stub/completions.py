@@ -49,8 +49,9 @@ class Answer:
     def __init__(self, asked: Asked, answer_id: str, prompt_tokens: int) -> None:
         self._asked = asked
         self._prompt_tokens = prompt_tokens
+        self.id = f"cmpl-{answer_id}"
         self._head: dict[str, Any] = {
-            "id": f"cmpl-{answer_id}",
+            "id": self.id,
             "object": "text_completion",
             "created": int(time.time()),
             "model": asked.model,

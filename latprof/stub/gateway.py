@@ -142,6 +142,7 @@ class Gateway:
         self, api: Api, request: web.BaseRequest, visit: Visit, asked: Asked, prompt: Tokenized, now_ns: int, fault: Fault | None
     ) -> tuple[web.StreamResponse, int]:
         answer = api.answer(asked, visit.span_id, prompt.tokens)
+        visit.answer_id = answer.id
         if asked.stream:
             out = HttpOut(request)
             sender = Sender(out, asked, answer, fault)

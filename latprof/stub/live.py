@@ -85,13 +85,14 @@ class _Part:
 class Visit:
     """One request's passage through one stage. Everything is stamped with this process's monotonic clock."""
 
-    __slots__ = ("_hop", "_legs", "_name", "_parts", "context", "first_chunk_ns", "key", "span_id", "start_ns")
+    __slots__ = ("_hop", "_legs", "_name", "_parts", "answer_id", "context", "first_chunk_ns", "key", "span_id", "start_ns")
 
     def __init__(self, hop: Hop, name: str, context: Context, key: Key, start_ns: int) -> None:
         self._hop, self._name = hop, name
         self.context, self.key, self.start_ns = context, key, start_ns
         self.span_id = new_span_id()
         self.first_chunk_ns = MISSING_NS
+        self.answer_id = ""
         self._parts: list[_Part] = []
         self._legs: list[Leg] = []
 
@@ -136,7 +137,9 @@ class Visit:
             )
 
     def _server(self, status: int, end_ns: int) -> dict[str, Any]:
-        attributes = {"http.response.status_code": status}
+        attributes: dict[str, Any] = {"http.response.status_code": status}
+        if self.answer_id:
+            attributes["gen_ai.response.id"] = self.answer_id
         return self._span(
             "SERVER", self._name, self.span_id, self.context.parent_id, (self.start_ns, end_ns), attributes, self.first_chunk_ns
         )

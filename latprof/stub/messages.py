@@ -62,7 +62,7 @@ class Answer:
     """See `latprof.stub.asked.Answer`."""
 
     def __init__(self, asked: Asked, answer_id: str, prompt_tokens: int) -> None:
-        self._asked, self._id, self._prompt_tokens = asked, f"msg_{answer_id}", prompt_tokens
+        self._asked, self.id, self._prompt_tokens = asked, f"msg_{answer_id}", prompt_tokens
         self._texts: list[bytes] = []
 
     @property
@@ -99,7 +99,7 @@ class Answer:
         return named_event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
 
     def _message(self, content: list[dict[str, Any]], reason: str | None) -> dict[str, Any]:
-        head = {"id": self._id, "type": "message", "role": "assistant", "model": self._asked.model}
+        head = {"id": self.id, "type": "message", "role": "assistant", "model": self._asked.model}
         return {**head, "content": content, "stop_reason": reason, "stop_sequence": None}
 
     def _usage(self, cached_tokens: int) -> dict[str, int]:

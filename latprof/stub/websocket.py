@@ -106,6 +106,7 @@ class Connection:
                 async with gateway.places.taken(visit) as begun_ns:
                     ended_ns, asked, prompt = await gateway.layers(visit, begun_ns, read)
                     answer = Answer(asked, visit.span_id, prompt.tokens, framed_for(lane_name))
+                    visit.answer_id = answer.id
                     sender = Sender(self._out, asked, answer, fault)
                     closing, end_ns = await gateway.call(visit, asked, prompt, ended_ns, sender.begin, sender.write)
                     if "error" not in closing:

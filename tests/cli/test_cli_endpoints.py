@@ -72,6 +72,7 @@ def test_a_run_without_one_success_is_not_valid(misled: Ended) -> None:
         "warmup": 0,
         "errors": {},
         "with_spans_share": None,
+        "joined_by_answer": 0,
     }
     assert misled.doubts["no_success"] == "fatal"
     assert "not one of 9 requests succeeded" in " ".join(misled.out.split())
