@@ -276,6 +276,10 @@ async def _measure(session: _Session) -> None:
             _tell(session.watch, "bringing the stack in a box up")
         stub = await _start_stub(session, stack, receiver, injector) if config.uses_stub else None
         targets = await injector.in_front(resolve_targets(config, None if stub is None else stub.url, os.environ))
+        session.meta["targets"] = [
+            {"name": name, "url": str(endpoint.address), "model": endpoint.model, "dialect": endpoint.dialect_name, "weight": weight}
+            for name, endpoint, weight in zip(targets.names, targets.endpoints, targets.weights, strict=True)
+        ]
         workers = _start_workers(session, targets, stack)  # they come up while the endpoints are asked
         _tell(session.watch, f"asking once before the load: {', '.join(str(endpoint.address) for endpoint in targets.endpoints)}")
         asked = [await _reach(session, endpoint, stack) for endpoint in targets.endpoints]

@@ -114,6 +114,11 @@ class Distribution:
     n_eff: tuple[float, ...]
     tail_mean: float
 
+    @property
+    def given(self) -> tuple[float, ...]:
+        """``percentiles``, NaN where the sample is too small for them."""
+        return tuple(np.nan if np.isnan(hd) else value for value, hd in zip(self.percentiles, self.hd, strict=True))
+
 
 def distribution(values: Numbers) -> Distribution:
     """Summarise ``values``, which are in order of intended start."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from latprof.analysis.laws import Law
 from latprof.analysis.quantiles import SHOWN, Distribution
+from latprof.analysis.targets import TargetFigures
 from latprof.report import injected, presets
 from latprof.report.values import MEAN, Budget, LayerRow, Report
 from latprof.units import MISSING_NS, NS_PER_S, ms
@@ -44,6 +45,7 @@ def summary(report: Report) -> dict[str, Any]:
         **{key: value for metric in FLAT for key, value in _flat(metric, report.metrics[metric]).items()},
         "tasks": _tasks(report),
         "injection": None if report.injection is None else injected.as_json(report.injection),
+        "targets": [_target(one) for one in report.targets],
         "tokens_per_chunk": _number(report.tokens_per_chunk),
         "tokens_source": dict(report.tokens_sources),
         "layers": {
@@ -155,6 +157,27 @@ def _tasks(report: Report) -> dict[str, Any] | None:
         "client_per_turn_ms": _ms(tasks.client_ns),
         "hidden_mean_ms": {layer: _ms(hidden_ns) for layer, hidden_ns in tasks.hidden_ns.items()},
     }
+
+
+def _target(one: TargetFigures) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "url": one.url,
+        "model": one.model,
+        "dialect": one.dialect,
+        "share": _number(one.share),
+        "asked_share": _number(one.asked_share),
+        "ok": one.counts.ok,
+        "failed": one.counts.failed,
+        "errors": dict(one.counts.errors),
+        "ttft": _given(one.ttft),
+        "e2el": _given(one.e2el),
+    }
+
+
+def _given(found: Distribution) -> dict[str, float | int | None]:
+    percentiles = {f"p{100 * p:g}_ms": _ms(value) for p, value in zip(SHOWN, found.given, strict=True)}
+    return {"n": found.n, "mean_ms": _ms(found.mean), **percentiles, "tail_mean_ms": _ms(found.tail_mean)}
 
 
 def _flat(metric: str, found: Distribution) -> dict[str, float | int | None]:

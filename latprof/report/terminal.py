@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
 from rich.box import SIMPLE, Box
@@ -18,10 +18,12 @@ from latprof.analysis.doubts import Doubt, Level
 from latprof.analysis.injection import Injection
 from latprof.analysis.metrics import SAMPLED
 from latprof.analysis.quantiles import SHOWN
+from latprof.analysis.targets import TargetFigures
 from latprof.analysis.task import METRIC as TASK
 from latprof.report import injected
 from latprof.report.inert import harmless
 from latprof.report.table import BAR_WIDTH, Grid, Line, broken, grid
+from latprof.report.targets import TARGET_HEAD, TARGET_NOTE, target_cells
 from latprof.report.values import Budget, Report
 from latprof.report.words import NAMES, SIMULATED, Mood, by_prefix, facts, in_ms, largest, of_the_call, verdict
 
@@ -59,6 +61,8 @@ def write(report: Report, console: Console) -> None:
         if report.injection is not None:
             _injection(report.injection, console)
         _metrics(report, console)
+    if report.targets:
+        _targets(report.targets, console)
     _facts(report, console)
 
 
@@ -198,6 +202,19 @@ def _metrics(report: Report, console: Console) -> None:
     console.print(
         Padding(Text("Linearly interpolated percentiles, from the intended start unless it says from send.", "dim"), (0, 0, 0, 2))
     )
+    console.print()
+
+
+def _targets(targets: Sequence[TargetFigures], console: Console) -> None:
+    table = Table(box=_ASCII_LINES if console.options.ascii_only else SIMPLE, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    head, *labels = TARGET_HEAD
+    table.add_column(head, min_width=8)
+    for label in labels:
+        table.add_column(label, justify="right", no_wrap=True)
+    for one in targets:
+        table.add_row(*target_cells(one))
+    console.print(table)
+    console.print(Padding(Text(TARGET_NOTE, "dim"), (0, 0, 0, 2)))
     console.print()
 
 

@@ -18,6 +18,7 @@ from latprof.analysis.gaps import distribution_of, gaps_of
 from latprof.analysis.injection import Injection
 from latprof.analysis.metrics import Counts, Goodput, Rate, counts, goodput, rate, samples
 from latprof.analysis.quantiles import Distribution, Numbers, distribution
+from latprof.analysis.targets import TargetFigures, by_target
 from latprof.analysis.task import METRIC as TASK
 from latprof.analysis.task import Tasks
 from latprof.layers.table import IntArray, Layers
@@ -124,6 +125,8 @@ class Report:
     facts: Facts
     doubts: tuple[Doubt, ...]
     host: Mapping[str, Any]
+    targets: tuple[TargetFigures, ...]
+    """Each of several targets by itself; empty where there is but one."""
     presets: tuple[Mapping[str, Any], ...]
     """What the stack in a box took from presets: as `run.json` holds it."""
 
@@ -186,6 +189,7 @@ def build(
         facts=facts,
         doubts=doubts(facts),
         host=meta.get("host", {}),
+        targets=by_target(run.requests, meta.get("targets", ())),
         presets=tuple(meta.get("presets", ())),
     )
 

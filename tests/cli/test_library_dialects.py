@@ -13,7 +13,7 @@ from latprof.config import Config
 from latprof.layers.build import build_layers
 from latprof.observations.columns import Requests, known
 from latprof.observations.folder import Run, load
-from latprof.pipeline import run
+from latprof.pipeline import report_of, run
 from latprof.spans import store
 from latprof.units import MISSING_NS
 
@@ -125,3 +125,11 @@ def test_several_targets_share_the_sessions(tmp_path: Path) -> None:
     assert sum(counts.values()) == len(requests) == 40
     assert min(counts.values()) > 0
     assert counts["large"] > 15
+    told = {one.name: one for one in report_of(tmp_path / "run").targets}
+    assert {name: one.counts.ok for name, one in told.items()} == counts
+    assert [(one.model, one.dialect, one.asked_share) for one in told.values()] == [
+        ("large", "openai-chat", 0.6),
+        ("small", "anthropic-messages", 0.2),
+        ("stub", "openai-responses-ws", 0.2),
+    ]
+    assert all(one.url.endswith(path) for one, path in zip(told.values(), ("/chat/completions", "/messages", "/responses"), strict=True))

@@ -106,6 +106,18 @@ def made_report(n: int = 1_200, *, tasks: Tasks | None = None, injection: Inject
     return build(*made_run(n, **({"planned": {"measured": n + 2 if n else 1_200}} | meta)), tasks=tasks, injection=injection)
 
 
+def made_targets(n: int = 1_200) -> Report:
+    """Every seventh request went to a canary, a third target got none."""
+    run, layers, spans = made_run(n, planned={"measured": n + 2})
+    target = np.array(["canary" if row % 7 == 3 else "current" for row in range(len(run.requests))], object)
+    told = [
+        {"name": name, "url": f"https://{name}.example/v1/chat/completions", "model": "m", "dialect": "openai-chat", "weight": weight}
+        for name, weight in (("current", 6.0), ("canary", 1.0), ("idle", 0.001))
+    ]
+    run = dataclasses.replace(run, meta=dict(run.meta) | {"targets": told}, requests=dataclasses.replace(run.requests, target=target))
+    return build(run, layers, spans)
+
+
 def made_tasks(n: int = 400) -> Tasks:
     """Sessions of three calls each, with a tool of 100 to 300 ms between them, another hidden behind it, and five that did not end."""
     of_calls = made_layers(3 * n).total_ns.reshape(n, 3, -1).sum(axis=1)

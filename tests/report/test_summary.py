@@ -16,6 +16,7 @@ from latprof.report.summary import FLAT, SCHEMA, summary
 DOC = (Path(__file__).parents[2] / "docs" / "summary.md").read_text(encoding="utf-8")
 KEYED_BY_NAME = {
     "counts.errors",
+    "targets[].errors",
     "goodput.objectives_ms",
     "tokens_source",
     "host",
@@ -54,6 +55,12 @@ LAWS = [
 ]
 
 
+TARGETS = [
+    {"name": "", "url": "https://a.example/v1", "model": "m", "dialect": "openai-chat", "weight": 9.0},
+    {"name": "canary", "url": "https://b.example/v1", "model": "m", "dialect": "openai-chat", "weight": 1.0},
+]
+
+
 def documented() -> set[str]:
     """The paths in the first column of the document's tables, with <metric> written out."""
     found = {path for line in DOC.splitlines() if line.startswith("| `") for path in re.findall(r"`([^`]+)`", line.split("|")[1])}
@@ -61,7 +68,8 @@ def documented() -> set[str]:
 
 
 def test_every_key_is_documented_and_no_other() -> None:
-    written = set(paths(summary(made_report(tasks=made_tasks(), injection=made_injection(), phases=[], stub={"died": "x"}, laws=LAWS))))
+    everything: dict[str, Any] = {"phases": [], "stub": {"died": "x"}, "laws": LAWS, "targets": TARGETS}
+    written = set(paths(summary(made_report(tasks=made_tasks(), injection=made_injection(), **everything))))
     assert written == documented()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_run import META, made_injection, made_report, made_tasks
+from made_run import META, made_injection, made_report, made_targets, made_tasks
 from rich.console import Console
 
 from latprof.report.terminal import render, write
@@ -33,6 +33,7 @@ REPORTS: dict[str, tuple[Callable[[], Report], int, str]] = {
     "few": (lambda: made_report(150, arrival_model="closed loop, 8 in flight"), 120, "utf-8"),
     "none": (lambda: made_report(0), 80, "utf-8"),
     "injected": (lambda: made_report(injection=made_injection()), 120, "utf-8"),
+    "targets": (made_targets, 80, "utf-8"),
     "tasks": (lambda: made_report(tasks=made_tasks()), 120, "utf-8"),
 }
 

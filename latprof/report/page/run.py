@@ -23,6 +23,7 @@ from latprof.report.page.requests import Courses, waterfalls
 from latprof.report.page.task import gantt
 from latprof.report.summary import summary
 from latprof.report.table import grid
+from latprof.report.targets import TARGET_HEAD, TARGET_NOTE, target_cells
 from latprof.report.tasks import sentences
 from latprof.report.values import MEAN, Budget, Report
 from latprof.report.words import by_prefix, facts, largest, of_the_call, verdict
@@ -73,6 +74,9 @@ def page(shown: Shown) -> str:
             "tails": [(metric, told["name"]) for metric, told in drawn["tails"].items() if told["arms"]],
             "percentiles": [f"p{100 * p:g}" for p in SHOWN],
             "metrics": list(_metrics(report)),
+            "targets": [target_cells(one) for one in report.targets],
+            "target_head": TARGET_HEAD,
+            "target_note": TARGET_NOTE,
             "rates": dict(facts(report))["rate"],
             "task_lines": list(sentences(report.tasks)) if report.tasks is not None else [],
             "tables": [_table(one) for one in _budgets(report).values()],
