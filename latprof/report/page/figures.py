@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -57,8 +58,12 @@ def of_sweep(report: SweepReport) -> Iterator[Figure]:
             "Contributions of the layers, which add up to the total, with its 95 % interval where there are replications enough."
             " Dotted: where others reach the layer that gets faster. Dashed: the naive line."
         )
-        title = f"{_capital(data['name'])} {data['label']} as {data['axis']} gets faster{data['fixed']}"
-        yield figure("sweep", f"{data['metric']}-{data['label']}{data['fixed']}", data, title, caption)
+        fixed = data["fixed"] and f",{data['fixed']}"
+        which = f"{data['metric']}-{data['label']}{data['fixed']}"
+        yield figure("sweep", which, data, f"{_capital(data['name'])} {data['label']} as {data['axis']} gets faster{fixed}", caption)
+        title = f"What {data['name']} {data['label']} is made of as {data['axis']} gets faster{fixed}"
+        caption = "Shares of the contributions of the layers. Dotted: where others reach the layer that gets faster."
+        yield replace(figure("sweep", f"{which}-shares", data, title, caption), state={"share": True})
     for data in told["load"].values():
         caption = "With 95 % intervals where there are replications enough; dotted: the share of requests that met the objectives."
         yield figure("load", data["title"], data, f"Latency along {data['title']}", caption)

@@ -33,7 +33,9 @@ _NAMES = {
     "partial": "budget-ttft tail waterfall-p50 waterfall-p95 waterfall-tail-mean tails-ttft tails-e2el heat",
     "failures": "heat",
     "agent": "budget-ttft budget-e2el budget-task tail waterfall-p50 waterfall-tail-mean tails-ttft tails-e2el heat gantt",
-    "speed-up": "sweep-e2el-p50 sweep-e2el-p99 sweep-ttft-p50 sweep-ttft-p99",
+    "speed-up": " ".join(
+        f"sweep-{metric}-{column}{state}" for metric in ("e2el", "ttft") for column in ("p50", "p99") for state in ("", "-shares")
+    ),
     "rate": "load-rate",
     "hostile": "budget-ttft budget-e2el tail waterfall-p50 waterfall-tail-mean tails-ttft tails-e2el heat",
 }

@@ -560,10 +560,12 @@ const FIGURES = (() => {
   // Contributions over log k: what shrinks, what stays, and where the one crosses the other.
   const [TOTAL, NAIVE] = ["total", "naive line"];
   const ICONS = { [TOTAL]: "path://M0 4h24v3h-24z", [NAIVE]: "path://M0 4h6v3h-6zM9 4h6v3h-6zM18 4h6v3h-6z" };
-  const sweepNames = (data) => [...data.layers.map((layer) => layer.layer), TOTAL, NAIVE];
-  const sweep = (data, look, _, echarts) => {
+  const sweepNames = (data, share) => [...data.layers.map((layer) => layer.layer), ...(share ? [] : [TOTAL, NAIVE])];
+  const sweep = (data, look, { share = false } = {}, echarts) => {
+    const sums = data.ks.map((_k, index) => data.layers.reduce((sum, layer) => sum + layer.total_ms[index], 0));
+    const heights = data.layers.map((layer) => layer.total_ms.map((total, index) => (share ? (100 * total) / sums[index] : total)));
     const at = (values) => data.ks.map((k, index) => [k, values[index]]);
-    const areas = data.layers.map((layer) => ({
+    const areas = data.layers.map((layer, number_of) => ({
       type: "line",
       name: layer.layer,
       stack: "layers",
@@ -572,7 +574,7 @@ const FIGURES = (() => {
       itemStyle: { color: layer.colour },
       areaStyle: { color: layer.colour, opacity: 1 },
       emphasis: { focus: "series" },
-      data: at(layer.total_ms),
+      data: at(heights[number_of]),
     }));
     const left = 70;
     const right = 30;
@@ -618,11 +620,12 @@ const FIGURES = (() => {
       data: data.layers.map((_layer, index) => [first, index]),
       renderItem: (params, api) => {
         const layer = data.layers[params.dataIndex];
-        const most = Math.max(...layer.total_ms);
-        const where = layer.total_ms[data.ks.length - 1] > 0.8 * most ? data.ks.length - 1 : layer.total_ms.indexOf(most);
-        const under = data.layers.slice(0, params.dataIndex).reduce((sum, one) => sum + one.total_ms[where], 0);
+        const mine = heights[params.dataIndex];
+        const most = Math.max(...mine);
+        const where = mine[data.ks.length - 1] > 0.8 * most ? data.ks.length - 1 : mine.indexOf(most);
+        const under = heights.slice(0, params.dataIndex).reduce((sum, one) => sum + one[where], 0);
         const [x, low] = api.coord([data.ks[where], under]);
-        const [, high] = api.coord([data.ks[where], under + layer.total_ms[where]]);
+        const [, high] = api.coord([data.ks[where], under + mine[where]]);
         if (low - high < 16) return null;
         const [textAlign, aside] = where === 0 ? ["left", 8] : where === data.ks.length - 1 ? ["right", -8] : ["center", 0];
         const style = { fill: onColour(layer.colour), stroke: layer.colour, lineWidth: 4, fontSize: 12, fontFamily: look.font };
@@ -663,8 +666,8 @@ const FIGURES = (() => {
           return `<b>${safe(data.axis)} × ${plain(data.ks[index])}: ${ms(data.value_ms[index])}${around}</b>${told.join("")}${without}`;
         },
       },
-      legend: legend(look, { data: sweepNames(data).map((name, index) => ({ name, icon: index < data.layers.length ? "roundRect" : ICONS[name] })) }),
-      grid: { left, right, top: 36 + 14 * markRows + below(sweepNames(data), look, echarts), bottom: 48 },
+      legend: legend(look, { data: sweepNames(data, share).map((name, index) => ({ name, icon: index < data.layers.length ? "roundRect" : ICONS[name] })) }),
+      grid: { left, right, top: 36 + 14 * markRows + below(sweepNames(data, share), look, echarts), bottom: 48 },
       xAxis: axis(look, {
         type: "log",
         logBase: 2,
@@ -675,8 +678,8 @@ const FIGURES = (() => {
         axisLabel: { color: look.muted, formatter: plain },
         splitLine: { show: false },
       }),
-      yAxis: axis(look, { type: "value", name: `${data.name} ${data.label}, ms`, nameGap: 44 }),
-      series: [...areas, ...(bounded ? [band(data.ks, data.low_ms, data.high_ms, look.ink, TOTAL)] : []), naive, total, crossings, names],
+      yAxis: axis(look, { type: "value", name: `${data.name} ${data.label}, ${share ? "%" : "ms"}`, nameGap: 44, max: share ? 100 : null }),
+      series: share ? [...areas, crossings, names] : [...areas, ...(bounded ? [band(data.ks, data.low_ms, data.high_ms, look.ink, TOTAL)] : []), naive, total, crossings, names],
     };
   };
 
@@ -794,7 +797,7 @@ const FIGURES = (() => {
     gantt: (data) => rowsHigh(data.steps.length, data.steps.length > 60 ? 11 : 18, 60),
     tails: () => 340,
     heat: () => 420,
-    sweep: (data, _, look, echarts) => 420 + below(sweepNames(data), look, echarts),
+    sweep: (data, { share }, look, echarts) => 420 + below(sweepNames(data, share), look, echarts),
     load: () => 340,
     forest: (data) => rowsHigh(data.rows.length, 22, 60),
   };
