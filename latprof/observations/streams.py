@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from latprof.client.stamps import ErrorClass
 from latprof.errors import ConfigError, UsageError
 from latprof.observations.columns import CHUNKS_SCHEMA, REQUESTS_SCHEMA
+from latprof.observations.encodings import encodings
 from latprof.observations.names import CHUNKS_PARQUET, REQUESTS_PARQUET, Kind, draft_of, streams_of
 from latprof.units import MISSING_NS
 
@@ -244,27 +245,11 @@ def _row_groups(folder: Path) -> Iterator[pa.Table]:
 
 
 def _write_parquet(path: Path, schema: pa.Schema, tables: Iterator[pa.Table], *, whole: bool) -> None:
-    # (Not for int8, for which Parquet's own encodings are as short.)
-    ints = [column.name for column in schema if column.type in (pa.int64(), pa.int32())]
     draft = draft_of(path)
-    with pq.ParquetWriter(
-        draft,
-        schema if whole else schema.with_metadata(_CUT),
-        compression="zstd",
-        # Stamps come nearly in order and counts are small: differences of a few bits where plain int64 takes eight bytes.
-        column_encoding=dict.fromkeys(ints, "DELTA_BINARY_PACKED"),
-        use_dictionary=[path for column in schema if column.name not in ints for path in _leaf_paths(column)],
-    ) as writer:
+    with pq.ParquetWriter(draft, schema if whole else schema.with_metadata(_CUT), **encodings(schema)) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
     draft.replace(path)
-
-
-def _leaf_paths(column: pa.Field) -> list[str]:
-    """A column's leaves as Parquet names them."""
-    if not pa.types.is_list(column.type):
-        return [column.name]
-    return [f"{column.name}.list.element.{part.name}" for part in column.type.value_type]
 
 
 def _last_of_each(table: pa.Table) -> pa.Table:
