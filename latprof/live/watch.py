@@ -22,7 +22,7 @@ from latprof.live.values import UNKNOWN, Driven, End, Moment, Shown, Step, Ttft
 from latprof.observations.columns import IntArray
 from latprof.observations.tail import RequestsTail, Tail
 from latprof.schedule.plan import WARMUP, OnDemand, Phase, Scheduled
-from latprof.spans.store import STREAM
+from latprof.spans.store import OTHERS_STREAM, STREAM
 from latprof.units import NS_PER_S
 
 # Workers write twice a second, and a look costs as much for a row as for fifty.
@@ -148,7 +148,7 @@ class Watch:
 
     def open(self, folder: Path, anchor: WallAnchor, hops: Sequence[str], grace_ns: int) -> None:
         """The run folder is there; ``grace_ns`` is how long after a request its spans may come."""
-        self._files = _Files(RequestsTail(folder), Tail(folder / STREAM), LayerSample(anchor, hops, grace_ns), anchor)
+        self._files = _Files(folder, RequestsTail(folder), Tail(folder / STREAM), LayerSample(anchor, hops, grace_ns), anchor)
 
     def drive(self, phase: Phase, counters: Counters, generator: Generator) -> None:
         """From now on ``phase`` is driven."""
@@ -236,7 +236,7 @@ class Watch:
         counters, files = going.counters, self._files
         cpu_share, starved_share = self._use.shares(now_ns) if self._use is not None else (UNKNOWN, UNKNOWN)
         enough = recent.lateness.n >= _ENOUGH_TO_DOUBT
-        no_spans = files is not None and not files.sample.has_spans and now_ns - going.began_ns > _NO_SPANS_AFTER_NS
+        no_spans = files is not None and not files.has_spans and now_ns - going.began_ns > _NO_SPANS_AFTER_NS
         facts = Facts(
             sent=counters.sent,
             ok=counters.done,
@@ -266,6 +266,8 @@ class Watch:
     def _why_no_layers(self) -> str:
         if self._files is not None and self._files.sample.has_spans:
             return "spans come in; the first requests are looked at when theirs are complete"
+        if self._files is not None and self._files.has_spans:
+            return "spans come in under traces of the server's own; the report joins them to requests"
         return "no spans yet; without them everything behind the address is one layer"
 
 
@@ -273,10 +275,16 @@ class Watch:
 class _Files:
     """The run folder as it is read."""
 
+    folder: Path
     requests: RequestsTail
     spans: Tail
     sample: LayerSample
     anchor: WallAnchor
+
+    @property
+    def has_spans(self) -> bool:
+        """Whether any have come; those of other traces are joined to requests by the report alone."""
+        return self.sample.has_spans or (self.folder / OTHERS_STREAM).exists()
 
 
 def _of(table: pa.Table, *, is_warmup: bool) -> pa.Table:

@@ -21,7 +21,7 @@ from latprof.live.watch import Watch
 from latprof.observations.recorder import Recorder
 from latprof.observations.tail import RequestsTail
 from latprof.schedule.plan import WARMUP, OnDemand, Phase, Planned
-from latprof.spans.store import SpanWriter
+from latprof.spans.store import OTHERS_STREAM, SpanWriter
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
 from latprof.workload.sessions import Session, Turn
 
@@ -185,7 +185,7 @@ def test_loops_without_a_known_end_show_what_they_know(made: Made) -> None:
     assert (shown.driven.end, shown.driven.length_ns, shown.driven.planned) == ("starts", 10 * NS_PER_S, 22)
 
 
-def test_doubts_come_as_they_appear_in_the_words_of_the_report(made: Made) -> None:
+def test_doubts_come_as_they_appear_in_the_words_of_the_report(made: Made, tmp_path: Path) -> None:
     made.watch.ports_taken = ("--otlp-grpc-port 4317: 127.0.0.1:4317 is in use by another process",)
     made.watch.drive(OPEN, made.counters, Senders([30 * NS_PER_MS] * 50, has_kernel_stamps=False))
     for number in range(90):
@@ -202,6 +202,10 @@ def test_doubts_come_as_they_appear_in_the_words_of_the_report(made: Made) -> No
     assert shown.errors == (("timeout", 10),)
     assert "10 of 100 requests failed" in next(doubt.text for doubt in shown.doubts if doubt.id == "failures")
     assert "no_spans" in {doubt.id for doubt in made.at(15.0).doubts}
+    (tmp_path / OTHERS_STREAM).touch()
+    shown = made.at(17.0)
+    assert "no_spans" not in {doubt.id for doubt in shown.doubts}
+    assert "traces of the server's own" in shown.no_layers
 
 
 def test_lateness_of_a_handful_is_no_doubt_yet(made: Made) -> None:
