@@ -61,15 +61,15 @@ class Course:
         return due
 
 
-def only_turn(session: Session, start_ns: int) -> Due | None:
-    """The turn of a session that has no other step: most sessions of most workloads, and worth a short cut."""
+def only_turn_ns(session: Session, start_ns: int) -> int | None:
+    """When the turn of a session that has no other step is due: most sessions of most workloads, and worth a short cut."""
     if len(session.steps) != 1:
         return None
     turn = session.steps[0]
     if not isinstance(turn, Turn):
         return None
     at_ns = start_ns + turn.think_ns
-    return Due(0, at_ns if turn.at_ns is None else max(at_ns, start_ns + turn.at_ns))
+    return at_ns if turn.at_ns is None else max(at_ns, start_ns + turn.at_ns)
 
 
 def waits_for(step: Step) -> Iterator[int]:

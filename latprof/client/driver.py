@@ -14,12 +14,12 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from latprof.client.course import Course, Due, has_branches, only_turn
+from latprof.client.course import Course, Due, has_branches, only_turn_ns
 from latprof.client.feed import Feed, Ready
 from latprof.client.health import Health, HealthSampler, collector_off
 from latprof.client.places import Places
 from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
-from latprof.client.trace_ids import trace_ids
+from latprof.client.trace_ids import TraceIds
 from latprof.client.transport import Ask, Encode, Transport
 from latprof.clock import SPIN_NS, Now, Timer, precise_timer
 from latprof.schedule.plan import Phase
@@ -172,6 +172,7 @@ class _Driving:
         self._start_ns = start_ns
         self._end_ns = None if phase.duration_ns is None else start_ns + phase.duration_ns
         self._places = Places(phase.max_concurrency, now)
+        self._trace_ids = TraceIds(rules.run_id, rules.seed)
         self._stopping = False
         self._tasks: set[asyncio.Task[Any]] = set()
         # Tasks that wait for a start, a place, a next turn or a retry: they end at once when told to stop; what is in flight may finish.
@@ -235,9 +236,9 @@ class _Driving:
 
     async def _session(self, ready: Ready, start_ns: int, ready_ns: int) -> int:
         """A session from its intended start; when it ended."""
-        only = only_turn(ready.session, start_ns)
-        if only is not None:
-            return (await self._turn(ready, None, only, ready_ns)).end_ns
+        only_ns = only_turn_ns(ready.session, start_ns)
+        if only_ns is not None:
+            return (await self._turn(ready, None, 0, only_ns, ready_ns)).end_ns
         going = _Going(ready, Course(ready.session, start_ns))
         due = going.course.begin()
         if not has_branches(ready.session.steps):
@@ -254,7 +255,7 @@ class _Driving:
         while following and not (self._stopping or going.is_over or self._is_past(following[0].at_ns)):
             due, *others = following
             self._branch_out(going, others)
-            attempt = await self._turn(going.ready, going, due, ready_ns)
+            attempt = await self._turn(going.ready, going, due.step, due.at_ns, ready_ns)
             following = going.course.ended(due.step, attempt.end_ns)
             if not attempt.succeeded:
                 self._give_up(going)
@@ -271,20 +272,19 @@ class _Driving:
         going.is_over = True
         self._cut_short(self._waiting & going.branches)
 
-    async def _turn(self, ready: Ready, going: _Going | None, due: Due, ready_ns: int) -> Attempt:
+    async def _turn(self, ready: Ready, going: _Going | None, step: int, due_ns: int, ready_ns: int) -> Attempt:
         """One turn with its retries; the last attempt. ``going`` is None for a turn that is the whole session."""
-        ask = ready.asks[due.step]
+        ask = ready.asks[step]
         built_ns = MISSING_NS
         if ask is None:
-            ask = self._encode(ready.session, due.step, going.answers if going is not None else NO_ANSWERS)
+            ask = self._encode(ready.session, step, going.answers if going is not None else NO_ANSWERS)
             built_ns = ready_ns = self._now()
-        if due.at_ns > ready_ns:
-            await self._wait(self._timer.sleep_until(due.at_ns))
+        if due_ns > ready_ns:
+            await self._wait(self._timer.sleep_until(due_ns))
             ready_ns = self._now()
         number = 0
         while True:
-            attempt = self._new_attempt(ready, due.step, number)
-            attempt.intended_ns, attempt.built_ns, attempt.ready_ns = due.at_ns, built_ns, ready_ns
+            attempt = self._new_attempt(ready, step, number, (due_ns, built_ns, ready_ns))
             answer = await self._attempt(attempt, ask)
             if attempt.error_class not in _RETRIED or number >= self._rules.retries or self._stopping or (going and going.is_over):
                 break
@@ -292,17 +292,19 @@ class _Driving:
             ready_ns = self._now()
             number += 1
         if ask.keeps_answer and going is not None:
-            going.answers[due.step] = answer
+            going.answers[step] = answer
         return attempt
 
     # --- attempts ------------------------------------------------------------------------------------------------------------------------
 
-    def _new_attempt(self, ready: Ready, step: int, number: int) -> Attempt:
+    def _new_attempt(self, ready: Ready, step: int, number: int, came_ns: tuple[int, int, int]) -> Attempt:
+        """``came_ns``: when it should go, when its body was ready, and when the driver woke for it."""
         request = self.next_request
         self.next_request += self._request_step
         session, turn = ready.session.session, turn_of(ready.session, step)
-        trace_id, span_id = trace_ids(self._rules.run_id, self._rules.seed, session, step, number)
-        return Attempt(request, session, step, number, ready.phase, trace_id, span_id, turn.prompt_tokens, turn.output_tokens)
+        trace_id, span_id = self._trace_ids(session, step, number)
+        asked = turn.prompt_tokens, turn.output_tokens
+        return Attempt(request, session, step, number, ready.phase, trace_id, span_id, *asked, *came_ns)
 
     async def _attempt(self, attempt: Attempt, ask: Ask) -> str:
         """Wait for a place, send, give the place back; the attempt has an end whatever happens. The answer's text where it is kept."""

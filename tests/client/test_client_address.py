@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from latprof.client.address import read_address
 from latprof.client.dialects import DIALECTS
@@ -8,7 +10,7 @@ from latprof.client.dialects.dialect import Dialect
 from latprof.client.endpoint import resolve_endpoint
 from latprof.client.headers import head_prefix, request_headers
 from latprof.client.redact import ERROR_TEXT_LENGTH, REDACTED, Redactor, secrets_in_headers, secrets_in_query
-from latprof.client.trace_ids import trace_ids
+from latprof.client.trace_ids import TraceIds, trace_ids
 from latprof.config import Target
 from latprof.errors import UsageError
 
@@ -170,11 +172,52 @@ def test_redaction() -> None:
     )
 
 
+PIECES = (
+    "Bearer ",
+    "bearer\t",
+    "BASIC ",
+    "ba\u017fic ",
+    "sk-",
+    "hf_",
+    "AIza-",
+    "gsk_",
+    "pk-",
+    "abcd1234",
+    "://",
+    "u:p@",
+    "h/",
+    "?",
+    "&key=",
+    " ",
+    "b",
+    "ba",
+    "-",
+    "_",
+)
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=8))
+def test_no_text_escapes_for_looking_harmless(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    redact = Redactor()
+    # What is put behind it keeps it from being passed over, and touches nothing before.
+    assert redact(text + '"?') == redact(text) + '"?'
+
+
 def test_a_text_is_redacted_before_it_is_cut() -> None:
     redact = Redactor(["secret-key-of-some-length"])
     excerpt = redact.excerpt("x" * (ERROR_TEXT_LENGTH - 5) + "secret-key-of-some-length")
     assert "secre" not in excerpt
     assert len(excerpt) == ERROR_TEXT_LENGTH
+
+
+def test_trace_ids_drawn_by_the_column_are_the_same() -> None:
+    sessions = [*range(600), 5, 4, 3, *range(2**30, 2**30 + 300), 2**31 - 3, 2**31 - 1, 7, 263, 519]
+    for seed in (0, 1, -5, 2**63, 2**64 + 3):
+        by_column = TraceIds("00112233aabbccdd", seed)
+        for session in sessions:
+            for step, attempt in ((0, 0), (0, 1), (3, 0)) if session % 50 == 0 else ((0, 0),):
+                assert by_column(session, step, attempt) == trace_ids("00112233aabbccdd", seed, session, step, attempt)
 
 
 def test_trace_ids_carry_the_run_and_do_not_repeat() -> None:
