@@ -6,10 +6,10 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import Final
 
-from latprof.client.dialects.dialect import Dialect, Reading, Usage
+from latprof.client.dialects.dialect import DONE, Dialect, Reading, Usage
 from latprof.client.redact import Redactor
 from latprof.client.shapes import PLAIN, Shapes
-from latprof.client.sse import SseEvent, SseScanner
+from latprof.client.sse import SseEvent, SseScanner, plain_events
 from latprof.client.stamps import CHANNEL_CODES, Attempt, Channel, ChunkLog, ErrorClass
 from latprof.units import MISSING_NS
 
@@ -53,6 +53,8 @@ def _frames() -> list[bytes]:
 
 _FRAMES: Final = _frames()
 _CONTENT: Final = CHANNEL_CODES[Channel.CONTENT]
+# A member looked up on its enumeration costs several times what is then done with it.
+_NO_CHANNEL: Final = Channel.NONE
 
 # Bytes of a body kept for an error text: enough for any error document's first lines.
 _KEPT_BODY_BYTES = 4096
@@ -74,6 +76,9 @@ class Ending(Enum):
     BAD_HTTP = auto()  # not HTTP/1.x
 
 
+_COMPLETE: Final = Ending.COMPLETE
+
+
 class Answer:
     """Takes one response in.
 
@@ -83,20 +88,45 @@ class Answer:
     The first thing that went wrong is the attempt's error; what comes after it is still stamped.
     """
 
+    __slots__ = (
+        "_after",
+        "_after_chunk",
+        "_before",
+        "_chunks",
+        "_done_ns",
+        "_events",
+        "_finished",
+        "_is_between",
+        "_is_event_stream",
+        "_is_shut",
+        "_kept",
+        "_read",
+        "_redact",
+        "_scanner",
+        "_shapes",
+        "_text_from",
+        "_text_to",
+        "_texts",
+        "_usage",
+        "at_ns",
+        "attempt",
+        "previous_ns",
+    )
+
     def __init__(self, attempt: Attempt, chunks: ChunkLog, dialect: Dialect, redact: Redactor, *, keeps_text: bool = False) -> None:
         self.attempt = attempt
         self.at_ns = self.previous_ns = MISSING_NS
         self._chunks = chunks
         self._read = dialect.read
         self._redact = redact
-        self._scanner = SseScanner()
+        self._scanner: SseScanner | None = None
         self._events = 0
         self._finished = False
         self._done_ns = MISSING_NS
         self._usage: Usage | None = None
         self._is_event_stream = False
-        self._kept = bytearray()
-        self._shapes = Shapes(dialect.read)
+        self._kept = b""
+        self._shapes: Shapes | None = None
         # The shape on the wire, once it is known: an event begins and ends with these. (No body piece begins with NUL before.)
         self._before = self._after = self._after_chunk = b"\0"
         self._text_from, self._text_to = 1, -1
@@ -163,13 +193,24 @@ class Answer:
             return
         if attempt.first_byte_ns == MISSING_NS:
             attempt.first_byte_ns = self.at_ns
-        if not self._events and len(self._kept) < _KEPT_BODY_BYTES:
+        is_success = 200 <= attempt.status < 300
+        if not (is_success and self._is_event_stream) and not self._events and len(self._kept) < _KEPT_BODY_BYTES:
             self._kept += data[:_KEPT_BODY_BYTES]
-        if not _is_success(attempt.status):
+        if not is_success:
             return
-        for event in self._scanner.feed(data):
+        plain = plain_events(data) if self._is_between or self._scanner is None else None
+        for event in plain or self._scanned(data):
             self.on_event(event)
+        if plain:
+            self._is_between = True
+
+    def _scanned(self, data: bytes) -> list[SseEvent]:
+        """The events of a read that is anything but whole plain ones."""
+        if self._scanner is None:
+            self._scanner = SseScanner(at_start=not self._events)
+        events = self._scanner.feed(data)
         self._is_between = self._scanner.is_between
+        return events
 
     def shut(self) -> None:
         """The response is over: bytes that still come are not its own."""
@@ -178,15 +219,31 @@ class Answer:
 
     def on_event(self, event: SseEvent) -> None:
         """One event that the read in hand completed."""
-        shape = self._shapes.known
-        if shape is not None and (text := shape.text_in(event)) is not None:
+        shapes = self._shapes
+        if shapes is not None and shapes.known is not None and (text := shapes.known.text_in(event)) is not None:
             self._on_plain_token(text, event.size)
             return
         reading = self._read(event)
-        self._note_tokens(reading, event.size)
-        self._note(reading, self.at_ns)
-        # Not from the first token: an answer of one has no use for a shape.
-        if self.attempt.token_chunks > 1 and self._shapes.learn(event, reading) and self._shapes.known is not None:
+        attempt, at_ns, channel = self.attempt, self.at_ns, reading.channel
+        self._events += 1
+        self._chunks.append(attempt.request, at_ns, event.size, CHANNEL_CODES[channel])
+        if attempt.first_event_ns == MISSING_NS:
+            attempt.first_event_ns = at_ns
+        if reading is DONE:  # nothing more to it
+            if self._done_ns == MISSING_NS:
+                self._done_ns = at_ns
+            return
+        self._note(reading)
+        if channel is not _NO_CHANNEL:
+            self._note_token(reading)
+            # Not from the first token: an answer of one has no use for a shape.
+            if attempt.token_chunks > 1:
+                self._learn_shape(event, reading)
+
+    def _learn_shape(self, event: SseEvent, reading: Reading) -> None:
+        if self._shapes is None:
+            self._shapes = Shapes(self._read)
+        if self._shapes.learn(event, reading) and self._shapes.known is not None:
             self._before, self._after = self._shapes.known.on_the_wire
             self._after_chunk = self._after + b"\r\n"
             self._text_from, self._text_to = len(self._before), -len(self._after)
@@ -201,18 +258,12 @@ class Answer:
         if self._texts is not None:
             self._texts.append(text.decode("ascii"))
 
-    def _note_tokens(self, reading: Reading, size: int) -> None:
-        attempt, at_ns, channel = self.attempt, self.at_ns, reading.channel
-        self._events += 1
-        self._chunks.append(attempt.request, at_ns, size, CHANNEL_CODES[channel])
-        if attempt.first_event_ns == MISSING_NS:
-            attempt.first_event_ns = at_ns
-        if channel is Channel.NONE:
-            return
+    def _note_token(self, reading: Reading) -> None:
+        attempt, at_ns = self.attempt, self.at_ns
         if attempt.first_token_ns == MISSING_NS:
             attempt.first_token_ns = at_ns
             attempt.before_first_token_ns = self.previous_ns
-            attempt.first_channel = channel
+            attempt.first_channel = reading.channel
         if reading.answers and attempt.first_answer_ns == MISSING_NS:
             attempt.first_answer_ns = at_ns
         attempt.last_token_ns = at_ns
@@ -220,7 +271,7 @@ class Answer:
         if self._texts is not None:
             self._texts.append(reading.text)
 
-    def _note(self, reading: Reading, at_ns: int) -> None:
+    def _note(self, reading: Reading) -> None:
         """What an event says beside tokens."""
         attempt = self.attempt
         if reading.usage is not None:
@@ -230,9 +281,10 @@ class Answer:
             attempt.body_timings = self._redact(reading.body_timings)
         if reading.response_id and not attempt.response_id:
             attempt.response_id = self._redact.excerpt(reading.response_id)
-        self._finished = self._finished or reading.finished
-        if reading.done and not self.is_done:
-            self._done_ns = at_ns
+        if reading.finished:
+            self._finished = True
+        if reading.done and self._done_ns == MISSING_NS:
+            self._done_ns = self.at_ns
         if reading.error:
             self.fail(ErrorClass.ERROR_EVENT, reading.error)
         elif reading.malformed:
@@ -246,18 +298,30 @@ class Answer:
 
     def end(self, ending: Ending, at_ns: int, text: str = "") -> None:
         """The exchange is over: classify it, count the tokens, stamp the end."""
-        self.attempt.end_ns = self.at_ns = at_ns
+        attempt = self.attempt
+        attempt.end_ns = self.at_ns = at_ns
+        if not (ending is _COMPLETE and self._is_whole()):
+            self._classify(ending, text)
+        if self._usage is not None or attempt.token_chunks:
+            self._count_tokens()
+
+    def _is_whole(self) -> bool:
+        """Nearly every answer: its end mark came, nothing after it, and a token before."""
+        attempt = self.attempt
+        return self._done_ns != MISSING_NS and self._is_between and attempt.first_token_ns != MISSING_NS and 200 <= attempt.status < 300
+
+    def _classify(self, ending: Ending, text: str) -> None:
+        status = self.attempt.status
         if ending is Ending.SILENT:
             self.fail(ErrorClass.DISCONNECTED, f"the peer closed the connection before it answered {text}".rstrip())
         elif ending is Ending.BAD_HTTP:
             self.fail(ErrorClass.MALFORMED, f"not an HTTP/1.x response: {text}")
-        elif self.attempt.status == MISSING_NS:
+        elif status == MISSING_NS:
             self.fail(ErrorClass.DISCONNECTED, f"the peer closed the connection inside the response headers {text}".rstrip())
-        elif not _is_success(self.attempt.status):
+        elif not _is_success(status):
             self._fail_by_status()
         else:
             self._end_stream(ending, text)
-        self._count_tokens()
 
     def give_up(self, error_class: ErrorClass, text: str, at_ns: int) -> None:
         """The client ended it. A stream whose end mark came is whole, even where the server never ended the message."""
@@ -272,7 +336,7 @@ class Answer:
         self.fail(_BY_STATUS.get(status, other), self._kept.decode("utf-8", "replace") or f"HTTP {status} without a body")
 
     def _end_stream(self, ending: Ending, text: str) -> None:
-        rest = None if self._is_between else self._scanner.finish()
+        rest = None if self._is_between or self._scanner is None else self._scanner.finish()
         if rest is not None and self._read(rest).done:
             self.on_event(rest)
         elif rest is not None and not self.is_done:
@@ -314,6 +378,11 @@ class _HeaderKind(Enum):
     TIMING = auto()
     LOCATION = auto()
     OTHER = auto()
+
+
+def says_something(name: bytes) -> bool:
+    """Whether a response header of this name is good for anything here."""
+    return _kind_of(name) is not _HeaderKind.OTHER
 
 
 @lru_cache(maxsize=1024)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from latprof.client.answer import Answer, Ending
+from latprof.client.heads import Heads
 from latprof.client.http1 import Ended, ResponseReader
 from latprof.client.wire import Wire
 from latprof.units import MISSING_NS, NS_PER_MS
@@ -16,14 +17,16 @@ _UNENDED_NS = 250 * NS_PER_MS
 
 
 class Connection:
-    """A `Wire` that speaks HTTP/1.1."""
+    """A `Wire` that speaks HTTP/1.1; ``heads`` are those seen before at the same endpoint."""
 
-    __slots__ = ("_over", "_reader", "_reads", "_user_stamps", "_wire", "deadline_ns", "is_reused")
+    __slots__ = ("_heads", "_loop", "_over", "_reader", "_reads", "_user_stamps", "_wire", "deadline_ns", "is_reused")
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, heads: Heads) -> None:
         self.is_reused = False
         self.deadline_ns = 0
         self._wire = wire
+        self._heads = heads
+        self._loop = asyncio.get_running_loop()
         self._reads = self._user_stamps = 0
         self._reader: ResponseReader | None = None
         self._over: asyncio.Future[Ended] | None = None
@@ -44,13 +47,13 @@ class Connection:
         Stamps ``send_ns`` unless an earlier connection already did, and ``written_ns``. The future raises TimeoutError after `look` has found its time over.
         """
         wire, attempt = self._wire, answer.attempt
-        over = self._over = asyncio.get_running_loop().create_future()
+        over = self._over = self._loop.create_future()
         self.deadline_ns = deadline_ns
         now_ns = time.monotonic_ns()
         if not wire.is_open:
             over.set_result(Ended(Ending.SILENT, now_ns, "(closed while idle)"))
             return over
-        reader = self._reader = ResponseReader(answer, now_ns, self._ended, self._faulted)
+        reader = self._reader = ResponseReader(answer, now_ns, self._ended, self._faulted, self._heads)
         self._reads, self._user_stamps = wire.reads, wire.user_stamps
         wire.on_read = reader.feed
         if attempt.send_ns == MISSING_NS:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from latprof.client.dial import Dialer
 from latprof.client.endpoint import Reuse
 from latprof.client.exchange import Connection
+from latprof.client.heads import Heads
 from latprof.client.stamps import Attempt
 
 _SHARED = -1
@@ -29,7 +30,8 @@ class Pool:
     max_connections: int
     reuse: Reuse = "reuse"
     in_use: set[Connection] = field(default_factory=set)
-    _idle: dict[int, list[Connection]] = field(default_factory=dict)
+    _idle: defaultdict[int, list[Connection]] = field(default_factory=lambda: defaultdict(list))
+    _heads: Heads = field(default_factory=Heads)
     _places: int = 0
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
@@ -68,7 +70,7 @@ class Pool:
 
     async def open(self, attempt: Attempt, deadline_ns: int) -> Connection:
         """A new connection whatever is idle; the caller holds a place."""
-        connection = Connection(await self.dialer.open(attempt, max(1, deadline_ns - time.monotonic_ns())))
+        connection = Connection(await self.dialer.open(attempt, max(1, deadline_ns - time.monotonic_ns())), self._heads)
         self.in_use.add(connection)
         return connection
 
@@ -85,7 +87,7 @@ class Pool:
         if self.reuse == "fresh" or (self.reuse == "session" and is_last):
             connection.close()
         elif connection.is_open:
-            self._idle.setdefault(session if self.reuse == "session" else _SHARED, []).append(connection)
+            self._idle[session if self.reuse == "session" else _SHARED].append(connection)
         self._free()
 
     def idle(self) -> Iterator[Connection]:
@@ -111,7 +113,8 @@ class Pool:
 
     def _free(self) -> None:
         self._places -= 1
-        self._wake()
+        if self._waiting:
+            self._wake()
 
     def _wake(self) -> None:
         while self._waiting:

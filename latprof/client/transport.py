@@ -6,7 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from latprof.client.answer import Answer, Ending
 from latprof.client.body import Body, BodyWriter
@@ -22,6 +22,7 @@ from latprof.workload.sessions import NO_ANSWERS, Answers, Session, Turn, messag
 
 _WATCH_S = 0.05
 _COPIED_BYTES = 65_536
+_SILENT: Final = Ending.SILENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,10 @@ class HttpTransport:
         try:
             request = self._request(ask, attempt)
             connection = self._pool.take_idle(ask.session) or await self._pool.take(attempt, deadline_ns)
-            self._watch_over()
+            if self._watch is None:
+                self._watch_over()
             ended = await connection.begin(request, answer, deadline_ns)
-            if connection.is_reused and _was_stale(ended, attempt):
+            if ended.ending is _SILENT and connection.is_reused and _was_stale(ended, attempt):
                 # The peer had closed it while idle, as any server may: not a failure of this request. ``send_ns`` stays the first.
                 self.stale_retries += 1
                 attempt.written_ns = MISSING_NS
@@ -161,9 +163,11 @@ class HttpTransport:
 
     def _request(self, ask: Ask, attempt: Attempt) -> Body:
         """The bytes of one attempt. A short body goes with the head in one piece; a long one is never copied."""
-        head = b"%b%b-%b%b%b" % (self._head, attempt.trace_id.encode(), attempt.span_id.encode(), self._flags, ask.head)
+        head = (self._head, f"{attempt.trace_id}-{attempt.span_id}".encode(), self._flags, ask.head)
         body = ask.body
-        return (head + body[0],) if len(body) == 1 and len(body[0]) < _COPIED_BYTES else (head, *body)
+        if len(body) == 1 and len(body[0]) < _COPIED_BYTES:
+            return (b"".join((*head, body[0])),)
+        return (b"".join(head), *body)
 
     def _watch_over(self) -> None:
         if self._watch is None:
@@ -184,7 +188,7 @@ def _was_stale(ended: Ended, attempt: Attempt) -> bool:
 
     A server that thinks and then hangs up has failed this request; to send it again would hide that.
     """
-    return ended.ending is Ending.SILENT and ended.at_ns - attempt.send_ns < STALE_NS
+    return ended.ending is _SILENT and ended.at_ns - attempt.send_ns < STALE_NS
 
 
 def reached(attempt: Attempt) -> str:

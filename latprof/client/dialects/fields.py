@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from latprof.client.dialects.dialect import Reading, Usage
+from latprof.client.dialects.dialect import DONE, NOTHING, Reading, Usage
 from latprof.client.sse import SseEvent
 from latprof.units import MISSING_NS
 
@@ -17,7 +17,7 @@ def message_in(event: SseEvent) -> dict[str, Any] | Reading:
     """The JSON object that an event holds, or what an event that holds none says: the end mark, a keep-alive, an error, rubbish."""
     data = event.data
     if data == b"[DONE]":
-        return Reading(done=True)
+        return DONE
     try:
         message = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -29,9 +29,9 @@ def _read_odd(event: SseEvent) -> Reading:
     """An event that is not JSON."""
     bare = event.data.strip()
     if not bare:
-        return Reading()  # some servers keep alive with an empty data line
+        return NOTHING  # some servers keep alive with an empty data line
     if bare == b"[DONE]":
-        return Reading(done=True)
+        return DONE
     text = event.data.decode("utf-8", "replace")
     return Reading(error=text) if event.name == b"error" else Reading(malformed=text)
 
@@ -53,7 +53,11 @@ def dict_of(value: object) -> dict[str, Any]:
 
 def dicts_in(value: object) -> list[dict[str, Any]]:
     """The objects of a list, whatever else is in it."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    if not isinstance(value, list):
+        return []
+    if len(value) == 1 and isinstance(value[0], dict):  # the choices of nearly every event
+        return value
+    return [item for item in value if isinstance(item, dict)]
 
 
 def count_of(value: object) -> int:

@@ -8,10 +8,10 @@ The first answer token (TTFO) is the first of content or tool call: both are wha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from latprof.client.body import Said
-from latprof.client.dialects.dialect import Dialect, Reading
+from latprof.client.dialects.dialect import Dialect, Reading, reading_of
 from latprof.client.dialects.fields import body_timings, completions_usage, dicts_in, error_text, is_text, message_in, text_of
 from latprof.client.sse import SseEvent
 from latprof.client.stamps import Channel
@@ -19,6 +19,10 @@ from latprof.workload.sessions import Message
 
 # A bare tool role is refused: the API wants the id of the call that it answers, and a workload's tools were never called by the model.
 _ROLES = {"tool": "user"}
+
+# A member looked up on its enumeration costs as much as a dictionary and a comparison together.
+_NONE: Final = Channel.NONE
+_CONTENT: Final = Channel.CONTENT
 
 
 def encode(conversation: Sequence[Message], output_tokens: int, *, model: str, include_usage: bool) -> dict[str, Any]:
@@ -48,44 +52,46 @@ OPENAI_CHAT = Dialect(name="openai-chat", endpoint="/chat/completions", encode=e
 
 
 def _read_message(message: dict[str, Any]) -> Reading:
-    first = Channel.NONE
+    first = _NONE
     answers = finished = False
     text = ""
     for choice in dicts_in(message.get("choices")):
         delta = choice.get("delta")
         if isinstance(delta, dict):
-            channel, answering = _tokens(delta)
-            first = channel if first is Channel.NONE else first
-            answers = answers or answering
-            text += _text_in(delta.get("content"))
+            content = delta.get("content")
+            if isinstance(content, str):
+                text += content
+            elif isinstance(content, list):  # Mistral's form: a list of typed parts
+                text += "".join(text_of(part.get("text")) for part in dicts_in(content))
+            if first is _NONE or not answers:
+                channel, answering = _tokens(delta, content)
+                first = channel if first is _NONE else first
+                answers = answers or answering
         finished = finished or bool(choice.get("finish_reason"))
     usage = message.get("usage")
-    return Reading(
-        channel=first,
-        answers=answers,
-        text=text,
-        finished=finished,
-        usage=completions_usage(usage) if isinstance(usage, dict) else None,
-        body_timings=body_timings(message) if "timings" in message or "time_info" in message else "",
-        response_id=text_of(message.get("id")),
+    return reading_of(
+        (
+            first,
+            answers,
+            text,
+            finished,
+            False,  # done, error and malformed: nothing of the kind
+            "",
+            "",
+            completions_usage(usage) if isinstance(usage, dict) else None,
+            body_timings(message) if "timings" in message or "time_info" in message else "",
+            text_of(message.get("id")),
+        )
     )
 
 
-def _text_in(content: object) -> str:
-    """The text of a delta's content: a string, or Mistral's list of typed parts."""
-    if isinstance(content, list):
-        return "".join(text_of(part.get("text")) for part in dicts_in(content))
-    return text_of(content)
-
-
-def _tokens(delta: dict[str, Any]) -> tuple[Channel, bool]:
+def _tokens(delta: dict[str, Any], content: object) -> tuple[Channel, bool]:
     """The channel of this delta's first token, in the order models produce them, and whether any token of it answers."""
-    content = delta.get("content")
     if len(delta) == 1 and isinstance(content, str):  # nearly every delta
-        return (Channel.CONTENT, True) if content else (Channel.NONE, False)
+        return (_CONTENT, True) if content else (_NONE, False)
     has_text = is_text(content)
     thinks = is_text(delta.get("reasoning_content")) or is_text(delta.get("reasoning"))
-    if isinstance(content, list):  # Mistral's form: a list of typed parts
+    if isinstance(content, list):
         has_text = any(is_text(part.get("text")) for part in dicts_in(content))
         thinks = thinks or any(part.get("type") == "thinking" and bool(part.get("thinking")) for part in dicts_in(content))
     has_text = has_text or is_text(delta.get("refusal"))
