@@ -7,6 +7,7 @@ In Arrow a missing stamp or count is null; in numpy it is ``MISSING_NS``, and a 
 from __future__ import annotations
 
 import dataclasses
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -184,6 +185,7 @@ _OTHERS = [column.name for column in REQUESTS_SCHEMA if column.type != _INT]
 # One call in C over slots: nothing else runs in between, so a row is the state of its attempt at one instant even while the event loop's
 # thread goes on writing to it.
 _row = attrgetter(*_INTS, *_OTHERS)
+_packed = struct.Struct(f"{len(_INTS)}q").pack
 # 2 µs a row: 0.15 ms in one go.
 _SLICE_ROWS = 64
 
@@ -215,8 +217,9 @@ def batch_of(attempts: Sequence[Attempt], pause: Callable[[], None] = lambda: No
 
 def _int_matrix(rows: Sequence[Sequence[int]]) -> IntArray:
     try:
-        return np.array(rows, np.int64)
-    except OverflowError:
+        # A third of the time of np.array, which asks every value for its type.
+        return np.frombuffer(b"".join([_packed(*row) for row in rows]), np.int64).reshape(len(rows), len(_INTS))
+    except struct.error:
         # A server counted more tokens than there are: a number that cannot be one is not known.
         low, high = -(2**63), 2**63
         return np.array([[value if low <= value < high else MISSING_NS for value in row] for row in rows], np.int64)
@@ -237,6 +240,8 @@ def _text_array(values: Iterable[str]) -> pa.Array:
 
 def _pairs_array(values: Iterable[Iterable[tuple[str, str]]]) -> pa.Array:
     rows = [tuple(pairs) for pairs in values]
+    if not any(rows):  # a server that tells no timings
+        return pa.array(rows, _PAIRS)
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
     names = _text_array(name for pairs in rows for name, _ in pairs)
     texts = _text_array(text for pairs in rows for _, text in pairs)
