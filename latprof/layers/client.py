@@ -8,18 +8,32 @@ A body that continues a real answer is written in the think time; what that spil
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from latprof.clock import WallAnchor
 from latprof.layers.evidence import Hop, Leg, Piece
 from latprof.layers.tree import CLIENT, HopNode, LegNode
 from latprof.observations.columns import Requests
 from latprof.units import MISSING_NS
 
+STAMPS: Final = (
+    "intended_ns", "built_ns", "ready_ns", "start_ns", "dns_start_ns", "dns_end_ns", "connect_start_ns", "connect_end_ns", "tls_end_ns", "send_ns",
+    "written_ns", "first_token_ns", "end_ns",
+)  # fmt: skip
+"""The columns of a request that are looked at here."""
 
-def client_node(requests: Requests, row: int, anchor: WallAnchor) -> HopNode:
+
+def stamps_of(requests: Requests, row: int) -> dict[str, int]:
+    """The client's stamps of one request."""
+    return {name: int(getattr(requests, name)[row]) for name in STAMPS}
+
+
+def client_node(stamps: Mapping[str, int], anchor: WallAnchor, *, is_retry: bool) -> HopNode:
     """The client's hop for one request with a first token: window [intended start, first token] in Unix ns."""
 
-    def at(column: str) -> int:
-        stamp = int(getattr(requests, column)[row])
+    def at(name: str) -> int:
+        stamp = stamps[name]
         return anchor.to_unix(stamp) if stamp != MISSING_NS else MISSING_NS
 
     intended_ns, first_token_ns = at("intended_ns"), at("first_token_ns")
@@ -29,7 +43,7 @@ def client_node(requests: Requests, row: int, anchor: WallAnchor) -> HopNode:
     written_ns = min(_first_known(at("written_ns"), send_ns), first_token_ns)
     spans = (
         ("client.build", intended_ns, built_ns, 1),
-        ("client.retry" if int(requests.attempt[row]) else "client.lateness", built_ns, ready_ns, 1),
+        ("client.retry" if is_retry else "client.lateness", built_ns, ready_ns, 1),
         ("client.cap_wait", ready_ns, max(at("start_ns"), intended_ns), 1),
         ("client.build", max(at("start_ns"), intended_ns), send_ns, 1),
         ("net.dns", at("dns_start_ns"), at("dns_end_ns"), 2),
@@ -47,11 +61,12 @@ def client_node(requests: Requests, row: int, anchor: WallAnchor) -> HopNode:
     return HopNode(Hop(CLIENT, CLIENT, intended_ns, first_token_ns, first_token_ns), pieces, [LegNode(leg)])
 
 
-def wire_leg(requests: Requests, row: int, anchor: WallAnchor) -> Leg:
+def wire_leg(stamps: Mapping[str, int], anchor: WallAnchor) -> Leg:
     """First byte out to last byte in: what bounds the clocks of the hops behind the address."""
-    stamps = {name: int(getattr(requests, name)[row]) for name in ("send_ns", "end_ns", "first_token_ns")}
-    unix = {name: anchor.to_unix(stamp) if stamp != MISSING_NS else MISSING_NS for name, stamp in stamps.items()}
-    return Leg(CLIENT, CLIENT, unix["send_ns"], unix["end_ns"], unix["first_token_ns"])
+    out_ns, in_ns, first_ns = (
+        anchor.to_unix(stamps[name]) if stamps[name] != MISSING_NS else MISSING_NS for name in ("send_ns", "end_ns", "first_token_ns")
+    )
+    return Leg(CLIENT, CLIENT, out_ns, in_ns, first_ns)
 
 
 def _first_known(*stamps_ns: int) -> int:

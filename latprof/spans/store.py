@@ -140,6 +140,15 @@ class Spans:
         return int(self._table.num_rows)
 
     @property
+    def table(self) -> pa.Table:
+        """All of them in columns, as `SCHEMA` has them, by trace and start."""
+        return self._table
+
+    def rows_of(self, trace_id: str) -> tuple[int, int]:
+        """The rows of one trace in ``table``: the first, and the one after the last."""
+        return self._rows.get(trace_id, (0, 0))
+
+    @property
     def trace_ids(self) -> tuple[str, ...]:
         """The traces that have spans, in order of id."""
         return tuple(self._rows)

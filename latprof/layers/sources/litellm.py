@@ -77,7 +77,7 @@ def _overhead(headers: Sequence[tuple[str, str]]) -> Iterator[Held]:
     for name, value in headers:
         if name.lower() == _OVERHEAD_HEADER:
             try:
-                length_ns = round(float(value) * NS_PER_MS)
+                length_ns = round(float(value.strip()) * NS_PER_MS)
             except (ValueError, OverflowError):
                 continue
             if length_ns >= 0:
