@@ -61,11 +61,13 @@ def user_stamp_share(requests: Requests) -> float:
 
 def interval_share(chunks: Chunks, requests: Sequence[int] | np.ndarray[Any, Any]) -> float:
     """Of the token-bearing chunks of ``requests``, those that share their stamp with another one of their request; NaN without any."""
-    tokens = chunks.select(chunks.has_token & np.isin(chunks.request, requests)).by_request()
-    if not len(tokens):
+    tokens = chunks.tokens
+    mine = np.repeat(np.isin(tokens.request, requests), tokens.counts)
+    if not mine.any():
         return np.nan
-    same = (tokens.request[1:] == tokens.request[:-1]) & (tokens.at_ns[1:] == tokens.at_ns[:-1])
-    shared = np.zeros(len(tokens), np.bool_)
+    same = tokens.at_ns[1:] == tokens.at_ns[:-1]
+    same[tokens.first[1:-1] - 1] = False  # from one request to the next
+    shared = np.zeros(len(mine), np.bool_)
     shared[1:] |= same
     shared[:-1] |= same
-    return float(shared.mean())
+    return float(shared[mine].mean())

@@ -95,17 +95,14 @@ def tpot_ns(requests: Requests) -> IntArray:
 
 def itl_ns(requests: Requests, chunks: Chunks) -> tuple[IntArray, IntArray]:
     """Gaps between token-bearing chunks of ``requests``: (row of each gap, gap in ns), row after row, in order of arrival inside a row."""
-    tokens = chunks.select(chunks.has_token).by_request()
-    by_id = np.argsort(requests.request, kind="stable")
-    ids = requests.request[by_id]
-    at = np.searchsorted(ids, tokens.request)
-    mine = at < len(ids)
-    mine[mine] = ids[at[mine]] == tokens.request[mine]
-    rows, stamps_ns = by_id[at[mine]], tokens.at_ns[mine]
-    same = rows[1:] == rows[:-1]
-    gap_rows, gaps_ns = rows[1:][same], np.diff(stamps_ns)[same]
-    order = np.argsort(gap_rows, kind="stable")
-    return gap_rows[order], gaps_ns[order]
+    tokens = chunks.tokens
+    row = tokens.of(requests.request)
+    mine = np.flatnonzero((row >= 0) & (tokens.counts > 1))
+    mine = mine[np.argsort(row[mine], kind="stable")]
+    number = tokens.counts[mine] - 1
+    # Gap i of a request lies behind its chunk i: counted on from the first of its chunks, over all requests in turn.
+    behind = np.repeat(tokens.first[mine] - np.append(0, np.cumsum(number)[:-1]), number) + np.arange(number.sum())
+    return np.repeat(row[mine], number), tokens.at_ns[behind + 1] - tokens.at_ns[behind]
 
 
 def present(values_ns: IntArray) -> IntArray:

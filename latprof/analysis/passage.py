@@ -32,10 +32,11 @@ class Passage:
 
 
 def client_view(requests: Requests, chunks: Chunks) -> ClientView:
-    """The client's own stamps of every answer, ``requests`` being rows with ascending numbers."""
-    tokens = chunks.select(chunks.has_token)
-    row = np.searchsorted(requests.request, tokens.request).clip(max=max(len(requests) - 1, 0))
-    first = (requests.request[row] == tokens.request) & (requests.first_token_ns[row] == tokens.at_ns) if len(requests) else row == -1
+    """The client's own stamps of every answer."""
+    tokens = chunks.tokens
+    row = np.repeat(tokens.of(requests.request), tokens.counts)
+    first = row >= 0
+    first[first] = requests.first_token_ns[row[first]] == tokens.at_ns[first]
     first_read_chunks = np.bincount(row[first], minlength=len(requests))
     return ClientView(requests.headers_ns, requests.first_token_ns, requests.last_token_ns, requests.token_chunks, first_read_chunks)
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from latprof.analysis.beta import beta_masses
+from latprof.analysis.beta import beta_masses, beta_masses_inside
 
 FloatArray = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -22,6 +22,10 @@ TAIL_SHARE = 0.05
 MIN_BEYOND = 10.0
 """A percentile is given only if so many requests lie beyond it; see `rests_on_enough`."""
 
+# Gaps between chunks come by the million: of so many values the lags of an autocorrelation are cut at what a thousand answers span, and weights
+# that are next to nothing are left out.
+_LARGE = 1 << 20
+_MOST_LAGS = 1 << 17
 # Independent requests estimate anything up to this by chance.
 _NO_INFLATION_BELOW = 1.3
 
@@ -36,7 +40,16 @@ def hd_weights(n: int, p: float) -> FloatArray:
 
 def hd_quantile(values: Numbers, p: float) -> float:
     """The Harrell-Davis estimate of the ``p``-quantile (Harrell and Davis 1982); NaN for an empty sample."""
-    return float(np.sort(values) @ hd_weights(len(values), p)) if len(values) else np.nan
+    ordered: Numbers = np.sort(values)  # type: ignore[assignment]
+    return _hd_of_sorted(ordered, p) if len(values) else np.nan
+
+
+def _hd_of_sorted(ordered: Numbers, p: float) -> float:
+    n = len(ordered)
+    if n <= _LARGE:
+        return float(ordered @ hd_weights(n, p))
+    low, weights = beta_masses_inside(n, (n + 1) * p, (n + 1) * (1 - p))
+    return float(ordered[low : low + len(weights)] @ weights)
 
 
 def percentile(values: Numbers, p: float) -> float:
@@ -63,10 +76,14 @@ def inflation(values: Numbers, p: float) -> float:
     The integrated autocorrelation of the indicator, summed over Geyer's initial positive sequence (Geyer 1992, §3.3): pairs of lags as long
     as they stay positive. 1 where the estimate is below 1.3, which independent requests reach by chance.
     """
+    return _inflation_above(values, percentile(values, p))
+
+
+def _inflation_above(values: Numbers, limit: float) -> float:
     if len(values) < 4:
         return 1.0
-    above = (values > np.quantile(values, p)).astype(np.float64)
-    pairs = _autocorrelation(above)
+    above = values > limit
+    pairs = _autocorrelation(above.astype(np.float64)) if len(above) <= _LARGE else _first_autocorrelations(above, _MOST_LAGS)
     pairs = pairs[: len(pairs) // 2 * 2].reshape(-1, 2).sum(axis=1)
     ended = np.flatnonzero(pairs <= 0)
     total = 2.0 * pairs[: ended[0] if len(ended) else len(pairs)].sum() - 1.0
@@ -82,6 +99,21 @@ def _autocorrelation(values: FloatArray) -> FloatArray:
     size = 1 << (2 * n - 1).bit_length()
     spectrum = np.fft.rfft(centred, size)
     covariance = np.fft.irfft(spectrum * np.conj(spectrum), size)[:n]
+    return np.asarray(covariance / covariance[0])
+
+
+def _first_autocorrelations(above: npt.NDArray[np.bool_], lags: int) -> FloatArray:
+    """The first ``lags`` of `_autocorrelation`, in memory that does not grow with the sample: block by block, each against itself and the next."""
+    mean = above.mean()
+    if mean in (0.0, 1.0):
+        return np.array([1.0, 0.0, 0.0, 0.0])
+    later = np.where(np.arange(lags + 1) % 2, -1.0, 1.0)  # what being half a period later does to a spectrum
+    total, block = np.zeros(lags + 1, np.complex128), np.fft.rfft(above[:lags] - mean, 2 * lags)
+    for begin in range(lags, len(above) + lags, lags):
+        following = np.fft.rfft(above[begin : begin + lags] - mean, 2 * lags) if begin < len(above) else np.zeros_like(block)
+        total += np.conj(block) * (block + later * following)
+        block = following
+    covariance = np.fft.irfft(total, 2 * lags)[:lags]
     return np.asarray(covariance / covariance[0])
 
 
@@ -122,12 +154,16 @@ class Distribution:
 
 def distribution(values: Numbers) -> Distribution:
     """Summarise ``values``, which are in order of intended start."""
-    independent = tuple(n_eff(values, p) for p in SHOWN)
+    ordered: Numbers = np.sort(values)  # type: ignore[assignment]
+    percentiles = tuple(percentile(ordered, p) for p in SHOWN)
+    independent = tuple(len(values) / _inflation_above(values, limit) for limit in percentiles)
     return Distribution(
         n=len(values),
         mean=float(values.mean()) if len(values) else np.nan,
-        percentiles=tuple(percentile(values, p) for p in SHOWN),
-        hd=tuple(hd_quantile(values, p) if rests_on_enough(len(values), n, p) else np.nan for n, p in zip(independent, SHOWN, strict=True)),
+        percentiles=percentiles,
+        hd=tuple(
+            _hd_of_sorted(ordered, p) if rests_on_enough(len(values), n, p) else np.nan for n, p in zip(independent, SHOWN, strict=True)
+        ),
         n_eff=independent,
-        tail_mean=tail_mean(values),
+        tail_mean=float(ordered @ tail_weights(len(ordered))) if len(ordered) else np.nan,
     )

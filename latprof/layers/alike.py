@@ -115,10 +115,8 @@ def _of_length(tables: _Tables, rows: IntArray, first: IntArray, spans: int) -> 
     """Those with as many spans, ``first`` on."""
     at = tables.in_order(first[:, None] + np.arange(spans))
     is_plain = tables.are_distinct(at)
-    shape = np.column_stack([tables.request_code[rows], tables.span_code[at], tables.parents(at)])
-    _, group, sizes = np.unique(shape, axis=0, return_inverse=True, return_counts=True)
-    group = group.reshape(-1)
-    is_plain &= (sizes >= _FEWEST)[group]
+    group = _combined([tables.request_code[rows], *tables.span_code[at].T, *(tables.parents(at) + 2 + spans).T])
+    is_plain &= (np.bincount(group) >= _FEWEST)[group]
     made = [_group(tables, rows[mine], at[mine]) for one in np.unique(group[is_plain]) if (mine := is_plain & (group == one)).any()]
     return made, rows[~is_plain]
 

@@ -8,6 +8,7 @@ from made_requests import m_m_1
 from scipy.special import betainc
 from scipy.stats.mstats import hdquantiles
 
+from latprof.analysis import quantiles
 from latprof.analysis.beta import beta_masses, regularised_beta
 from latprof.analysis.quantiles import (
     distribution,
@@ -121,3 +122,26 @@ def test_a_distribution_refuses_per_percentile() -> None:
 def test_quantiles_lie_within_the_sample(values: list[int], p: float) -> None:
     array = np.array(values)
     assert min(values) * (1 - 1e-9) <= hd_quantile(array, p) <= max(values) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(("n", "lags"), [(1000, 256), (1024, 256), (300, 256), (200, 256), (5000, 64)])
+def test_the_first_lags_block_by_block_are_those_of_the_whole(n: int, lags: int) -> None:
+    rng = np.random.default_rng(n)
+    above = np.convolve(rng.normal(size=n), np.ones(9), "same") > 1.0
+    whole = quantiles._autocorrelation(above.astype(np.float64))
+    first = quantiles._first_autocorrelations(above, lags)
+    assert first[: min(n, lags)] == pytest.approx(whole[: min(n, lags)], abs=1e-12)
+
+
+def test_a_large_sample_is_summarised_as_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    values = np.exp(np.convolve(rng.normal(size=60_000), np.ones(20) / 4, "same")) * 1e6
+    small = distribution(values)
+    monkeypatch.setattr(quantiles, "_LARGE", 1000)
+    monkeypatch.setattr(quantiles, "_MOST_LAGS", 1 << 12)
+    large = distribution(values)
+    assert (large.n, large.mean, large.percentiles, large.tail_mean) == (small.n, small.mean, small.percentiles, small.tail_mean)
+    assert large.hd == pytest.approx(small.hd, rel=1e-12)
+    assert large.n_eff == pytest.approx(small.n_eff, rel=1e-9)
+    assert max(large.n_eff) < 60_000 / 5
+    assert quantiles.distribution(np.full(5000, 7)).n_eff == (5000.0,) * 3

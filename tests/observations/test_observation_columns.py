@@ -51,14 +51,31 @@ def test_an_attempt_survives_arrow_and_numpy(attempts: list[Attempt]) -> None:
         assert again.measured[row] == (attempt.phase != WARMUP)
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2**62), st.integers(0, 2**31 - 1), st.integers(0, 127)), max_size=20))
-def test_chunks_survive_arrow_and_group_by_request_in_order_of_arrival(rows: list[tuple[int, int, int, int]]) -> None:
+# Small numbers, some that differ in their upper half alone, and, now and then, some that are not sorted by halves.
+NUMBERS = st.one_of(st.integers(0, 9), st.sampled_from([3 + (1 << 16), 3 + (2 << 16), 1 << 31]), st.sampled_from([-2, 1 << 32, 1 << 40]))
+
+
+@given(
+    st.booleans(),
+    st.lists(st.tuples(NUMBERS, st.integers(0, 2**62), st.integers(0, 2**31 - 1), st.integers(0, 3)), max_size=20),
+)
+def test_chunks_survive_arrow_and_their_tokens_group_by_request(are_small: bool, rows: list[tuple[int, int, int, int]]) -> None:
+    rows = [row for row in rows if not are_small or 0 <= row[0] < 1 << 32]
     columns = np.array(rows, np.int64).reshape(-1, 4).T
     chunks = Chunks.from_arrow(Chunks(*columns).to_arrow())
     assert list(zip(chunks.request, chunks.at_ns, chunks.size, chunks.channel, strict=True)) == rows
-    grouped = chunks.by_request()
-    assert list(zip(grouped.request, grouped.at_ns, strict=True)) == [row[:2] for row in sorted(rows, key=lambda row: row[0])]
     assert chunks.has_token.tolist() == [row[3] != 0 for row in rows]
+    of: dict[int, list[int]] = {}
+    for request, at_ns, _, channel in rows:
+        if channel:
+            of.setdefault(request, []).append(at_ns)
+    tokens = chunks.tokens
+    assert tokens.request.tolist() == sorted(of)
+    assert [part.tolist() for part in np.split(tokens.at_ns, tokens.first[1:-1])][: len(of)] == [of[request] for request in sorted(of)]
+    assert tokens.counts.tolist() == [len(of[request]) for request in sorted(of)]
+    wanted = np.array([9, 3, 1 << 40, 3], np.int64)
+    assert tokens.of(wanted).tolist() == [wanted.tolist().index(request) if request in wanted else -1 for request in sorted(of)]
+    assert tokens.of(np.empty(0, np.int64)).tolist() == [-1] * len(of)
 
 
 def test_missing_is_null_in_arrow_and_zero_is_not() -> None:
