@@ -147,7 +147,7 @@ class Answer:
         """One header or trailer line, as it stands."""
         kind = _kind_of(name)
         if kind is _HeaderKind.CONTENT_TYPE:
-            self._is_event_stream = value.lower().startswith(b"text/event-stream")
+            self._is_event_stream = _is_event_stream(value)
         elif kind is _HeaderKind.TIMING:
             self.attempt.timing_headers.append((name.decode("latin-1"), self._redact(value.decode("latin-1"))))
         elif kind is _HeaderKind.LOCATION:
@@ -183,7 +183,7 @@ class Answer:
 
     def on_body(self, data: bytes) -> None:
         """Body bytes of the read in hand."""
-        if data.startswith(self._before) and data.endswith(self._after) and self._is_between:
+        if self._is_between and data.startswith(self._before) and data.endswith(self._after):
             text = data[self._text_from : self._text_to]
             if text and not text.translate(None, PLAIN):
                 self._on_plain_token(text, len(data))
@@ -369,6 +369,11 @@ class Answer:
 
 def _is_success(status: int) -> bool:
     return 200 <= status < 300
+
+
+@lru_cache(maxsize=64)
+def _is_event_stream(content_type: bytes) -> bool:
+    return content_type.lower().startswith(b"text/event-stream")
 
 
 class _HeaderKind(Enum):

@@ -7,7 +7,8 @@ the parser need not be asked again (1 µs instead of 6). Whatever does not fit i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from latprof.client.answer import says_something
 
@@ -17,7 +18,8 @@ _LONGEST: Final = 4_096
 _END: Final = b"\r\n\r\n"
 
 
-class Head(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Head:
     """What stands at the head of a response with a body of a given length, after which the connection can be used again.
 
     ``told`` are those of its headers that an answer takes in, in order.

@@ -115,12 +115,11 @@ def plain_events(data: bytes) -> list[SseEvent]:
 
     To be asked at the start of a stream or between two events; whatever it does not take is the scanner's.
     """
-    parts = data.split(b"\n\n")
-    if parts.pop():
+    if data[:6] != b"data: " or data[-2:] != b"\n\n":
         return []
     events = []
-    for part in parts:
-        if _LF in part or _CR in part or not part.startswith(b"data: "):
+    for part in data[6:-2].split(b"\n\ndata: "):
+        if _LF in part or _CR in part:  # another line in it, or two events of which the second is none of these
             return []
-        events.append(_event((part[6:], b"", len(part) + 2)))
+        events.append(_event((part, b"", len(part) + 8)))
     return events
