@@ -47,7 +47,8 @@ async def test_ctrl_c_ends_the_load_and_still_reports(tmp_path: Path) -> None:
     assert ended.summary["run"]["partial"] is False
     assert 0 < ended.summary["counts"]["ok"] < ended.summary["counts"]["planned"]
     assert meta(ended.folder)["status"] == "interrupted"
-    assert {path.name for path in contents(ended.folder)} == {"run.json", "requests.parquet", "chunks.parquet", "spans.parquet"}
+    observed = {"run.json", "requests.parquet", "chunks.parquet", "spans.parquet"}
+    assert {path.name for path in contents(ended.folder)} == observed | {"report.html", "config.yaml"}
     # The report again, from the folder alone.
     again = await latprof("report", ended.folder, "--json", tmp_path / "again.json", tmp_path=tmp_path)
     assert (again.code, again.out) == (130, ended.out)

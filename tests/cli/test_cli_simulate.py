@@ -13,13 +13,13 @@ async def test_a_simulation_prints_the_report_of_a_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     ended = await latprof("simulate", *SMALL, "--out", folder, "--json", folder.with_suffix(".json"), tmp_path=tmp_path)
     assert ended.code == 0, ended.said
-    assert ended.err == ""
+    assert ended.err == f"page: {folder / 'report.html'}\n"
     assert "simulated (virtual time): nothing was measured" in ended.out
     assert "TTFT budget in ms" in ended.out
     assert "stations  prefill" in ended.out
     assert "instrument" not in ended.out
     assert {path.name for path in contents(folder)} == {
-        "run.json", "requests.parquet", "layers.parquet", "segments.parquet", "streamed.parquet",
+        "run.json", "requests.parquet", "layers.parquet", "segments.parquet", "streamed.parquet", "report.html", "config.yaml",
     }  # fmt: skip
     again = await latprof("report", folder, "--json", tmp_path / "again.json", tmp_path=tmp_path)
     assert (again.code, again.out) == (0, ended.out)
