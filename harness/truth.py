@@ -58,9 +58,9 @@ def agreeing(run: Arm, truth: Truth) -> Iterator[tuple[str, float]]:
     yield "every layer at once", float(together.mean())
 
 
-def figures(run: Arm, truth: Truth) -> list[Figure]:
-    """The table of one run."""
-    shares = [Figure(layer, share, low=AGREE, unit="") for layer, share in agreeing(run, truth)]
+def figures(run: Arm, truth: Truth, asked: float = AGREE) -> list[Figure]:
+    """The table of one run; ``asked`` of the requests must agree."""
+    shares = [Figure(layer, share, low=asked, unit="") for layer, share in agreeing(run, truth)]
     exact = np.array_equal(
         run.layers.total_ns.sum(axis=1),
         run.observed.requests.first_token_ns[run.layers.rows] - run.observed.requests.intended_ns[run.layers.rows],
