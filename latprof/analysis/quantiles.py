@@ -22,9 +22,9 @@ TAIL_SHARE = 0.05
 MIN_BEYOND = 10.0
 """A percentile is given only if so many requests lie beyond it; see `rests_on_enough`."""
 
-# Gaps between chunks come by the million: of so many values the lags of an autocorrelation are cut at what a thousand answers span, and weights
-# that are next to nothing are left out.
-_LARGE = 1 << 20
+LARGE = 1 << 20
+"""Gaps between chunks come by the million: of more values than these the lags of an autocorrelation are cut at what some hundred answers span, and
+weights that are next to nothing are left out."""
 _MOST_LAGS = 1 << 17
 # Independent requests estimate anything up to this by chance.
 _NO_INFLATION_BELOW = 1.3
@@ -46,7 +46,7 @@ def hd_quantile(values: Numbers, p: float) -> float:
 
 def _hd_of_sorted(ordered: Numbers, p: float) -> float:
     n = len(ordered)
-    if n <= _LARGE:
+    if n <= LARGE:
         return float(ordered @ hd_weights(n, p))
     low, weights = beta_masses_inside(n, (n + 1) * p, (n + 1) * (1 - p))
     return float(ordered[low : low + len(weights)] @ weights)
@@ -83,7 +83,7 @@ def _inflation_above(values: Numbers, limit: float) -> float:
     if len(values) < 4:
         return 1.0
     above = values > limit
-    pairs = _autocorrelation(above.astype(np.float64)) if len(above) <= _LARGE else _first_autocorrelations(above, _MOST_LAGS)
+    pairs = _autocorrelation(above.astype(np.float64)) if len(above) <= LARGE else _first_autocorrelations(above, _MOST_LAGS)
     pairs = pairs[: len(pairs) // 2 * 2].reshape(-1, 2).sum(axis=1)
     ended = np.flatnonzero(pairs <= 0)
     total = 2.0 * pairs[: ended[0] if len(ended) else len(pairs)].sum() - 1.0

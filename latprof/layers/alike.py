@@ -32,8 +32,8 @@ from latprof.units import MISSING_NS
 
 T = TypeVar("T")
 
-# To trace a way costs as much as telling some ten requests one by one.
-_FEWEST: Final = 20
+FEWEST = 20
+"""Requests that go one way. To trace it costs as much as telling some ten of them one by one."""
 # Ways in a group that fewer went, before the rest of it is told one by one.
 _MOST_MISSES: Final = 20
 _TRIED: Final = 3
@@ -78,15 +78,15 @@ def alike(group: Group, tell: Callable[[Told], T], one_by_one: Callable[[int], T
     """
     left = np.arange(len(group.rows))
     misses = 0
-    while len(left) >= _FEWEST and misses < _MOST_MISSES:
+    while len(left) >= FEWEST and misses < _MOST_MISSES:
         guards = Guards()
         try:
             said = tell(group.specimen(int(left[0]), guards))
         except Untraceable:
             break
         same = guards.hold(group.columns, left)
-        misses += len(same) < _FEWEST
-        tried = same[:: -max(1, len(same) // _TRIED)] if len(same) >= _FEWEST else ()
+        misses += len(same) < FEWEST
+        tried = same[:: -max(1, len(same) // _TRIED)] if len(same) >= FEWEST else ()
         is_right = len(tried) and all(settled(said, group.columns[:, at]) == one_by_one(int(group.rows[at])) for at in tried)
         yield same, said if is_right else None
         left = np.setdiff1d(left, same, assume_unique=True)
@@ -116,7 +116,7 @@ def _of_length(tables: _Tables, rows: IntArray, first: IntArray, spans: int) -> 
     at = tables.in_order(first[:, None] + np.arange(spans))
     is_plain = tables.are_distinct(at)
     group = _combined([tables.request_code[rows], *tables.span_code[at].T, *(tables.parents(at) + 2 + spans).T])
-    is_plain &= (np.bincount(group) >= _FEWEST)[group]
+    is_plain &= (np.bincount(group) >= FEWEST)[group]
     made = [_group(tables, rows[mine], at[mine]) for one in np.unique(group[is_plain]) if (mine := is_plain & (group == one)).any()]
     return made, rows[~is_plain]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import itemgetter
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,13 +15,13 @@ from latprof.clock import WallAnchor
 from latprof.layers.alike import Group, Told, alike, groups, told
 from latprof.layers.call import call_layers, emitted_ns
 from latprof.layers.client import client_node, wire_leg
-from latprof.layers.evidence import BY_ANSWER, PRECEDENCE, Evidence, Held, Source
+from latprof.layers.evidence import BY_ANSWER, PRECEDENCE, Evidence, Held, Source, Traces
 from latprof.layers.hops import Order
 from latprof.layers.partition import Partition, partition
 from latprof.layers.skew import constraints
 from latprof.layers.sources import SOURCES
 from latprof.layers.table import Conflict, IntArray, Layers, OffPath, Tables
-from latprof.layers.traced import form_of, summed
+from latprof.layers.traced import Traced, summed
 from latprof.layers.tree import CLIENT, hops_in, merge, nest, shifted
 from latprof.layers.vocabulary import belongs_to, path_order
 from latprof.observations.columns import Requests
@@ -58,7 +58,9 @@ class _Way(Generic[T]):
 
     def each(self, value: int) -> IntArray:
         """A number in ``said`` of every request, shape (n,)."""
-        return np.broadcast_to(summed(form_of(value), self.columns, np.arange(len(self.rows))), len(self.rows))
+        if not isinstance(value, Traced):
+            return np.full(len(self.rows), value, np.int64)
+        return np.broadcast_to(summed(value.form, self.columns, np.arange(len(self.rows))), len(self.rows))
 
 
 def build_layers(
@@ -74,7 +76,7 @@ def build_layers(
     """
     telling = _Telling(anchor, Order(configured_hops), sources)
     rows = np.flatnonzero(requests.success & requests.measured & (requests.first_token_ns != MISSING_NS))
-    run = _Run(requests, spans, *groups(requests, rows, spans))
+    run = _Run(requests, spans, telling, *groups(requests, rows, spans))
     clocks = estimate(_each_constraint(run.ways(telling.constraints)), CLIENT)
     ways = run.ways(partial(telling.row, clocks=clocks))
     ttft = _table(requests, rows, ways, telling.order, clocks)
@@ -92,7 +94,8 @@ def partition_of(
 ) -> Partition:
     """The segments that `build_layers` sums up for one row of its table; ``clocks`` are the table's, which all requests of the run tell together."""
     by_clock = {clock.clock: clock for clock in clocks}
-    return _Telling(anchor, Order(configured_hops), sources).row(told(requests, row, spans), by_clock).done
+    telling = _Telling(anchor, Order(configured_hops), sources)
+    return telling.row(telling.understood(told(requests, row, spans)), by_clock).done
 
 
 @dataclass(slots=True)
@@ -101,19 +104,23 @@ class _Run:
 
     requests: Requests
     spans: Spans
+    telling: _Telling
     groups: Sequence[Group]
     apart: IntArray
+    known: dict[int, _Understood] = field(default_factory=dict)  # those that were looked at one by one
 
-    def ways(self, tell: Callable[[Told], T]) -> list[_Way[T]]:
+    def ways(self, tell: Callable[[_Understood], T]) -> list[_Way[T]]:
         """What ``tell`` says of every request, those first that come first."""
 
         def one_by_one(row: int) -> T:
-            return tell(told(self.requests, row, self.spans))
+            if row not in self.known:
+                self.known[row] = self.telling.understood(told(self.requests, row, self.spans))
+            return tell(self.known[row])
 
         found: list[_Way[T]] = []
         apart = [self.apart]
         for group in self.groups:
-            for at, said in alike(group, tell, one_by_one):
+            for at, said in alike(group, lambda one: tell(self.telling.understood(one)), one_by_one):
                 if said is None:
                     apart.append(group.rows[at])
                 else:
@@ -125,6 +132,13 @@ class _Run:
 # --- one request, or one that stands for all that go its way ------------------------------------------------------------------------------
 
 
+class _Understood(NamedTuple):
+    """What is known of a request, and what its sources make of it."""
+
+    told: Told
+    evidence: Evidence
+
+
 @dataclass(frozen=True, slots=True)
 class _Telling:
     """What is told of a request, understood. Nothing but sums, differences and comparisons is done with its numbers, so that they can be traced."""
@@ -133,15 +147,16 @@ class _Telling:
     order: Order
     sources: Mapping[str, Source]
 
-    def evidence(self, told: Told) -> Evidence:
-        return merge(source(told.traces) for source in self.sources.values())
+    def understood(self, told: Told) -> _Understood:
+        evidence = merge(source(told.traces) for source in self.sources.values())
+        return _Understood(told._replace(traces=Traces(())), evidence)  # spans are ten times what is made of them
 
-    def constraints(self, told: Told) -> list[Constraint]:
-        return list(constraints(self.evidence(told), wire_leg(told.stamps, self.anchor), self.order))
+    def constraints(self, one: _Understood) -> list[Constraint]:
+        return list(constraints(one.evidence, wire_leg(one.told.stamps, self.anchor), self.order))
 
-    def row(self, told: Told, clocks: Mapping[str, ClockOffset]) -> _Row:
-        client = client_node(told.stamps, self.anchor, is_retry=told.is_retry)
-        evidence = shifted(self.evidence(told), {name: clock.offset_ns for name, clock in clocks.items() if clock.offset_ns})
+    def row(self, one: _Understood, clocks: Mapping[str, ClockOffset]) -> _Row:
+        client = client_node(one.told.stamps, self.anchor, is_retry=one.told.is_retry)
+        evidence = shifted(one.evidence, {name: clock.offset_ns for name, clock in clocks.items() if clock.offset_ns})
         held = nest(client, evidence, self.order)
         done = partition(client, sorted(held, key=_anchoring), self.order)
         result = _Row(done, hops=tuple(node.hop.hop for node in hops_in(client)) + tuple(h.hop for h in held))
@@ -156,7 +171,7 @@ class _Telling:
         if (engine_ns := emitted_ns(client)) != MISSING_NS:
             result.decode_ns = engine_ns - client.cut_ns
         result.done.overfull.extend((h, _found_ns(done, h)) for h in evidence.held if h not in held and _disagrees(done, h))
-        if told.is_by_answer:
+        if one.told.is_by_answer:
             _mark(result)
         return result
 
@@ -202,14 +217,16 @@ def _table(requests: Requests, rows: IntArray, ways: Sequence[_Way[_Row]], order
     present = np.zeros(total_ns.shape, np.bool_)
     seen: dict[str, Counter[str]] = defaultdict(Counter)
     for way in ways:
-        at = np.searchsorted(rows, way.rows)
+        places = np.searchsorted(rows, way.rows)
+        at = places if len(places) > 1 else int(places[0])
         for segment in way.said.done.segments:
-            length_ns = way.each(segment.end_ns - segment.start_ns)
+            length_ns = segment.end_ns - segment.start_ns
+            lengths_ns = way.each(length_ns) if isinstance(length_ns, Traced) else length_ns
             for table in parts[segment.part]:
-                table[at, column[segment.layer]] += length_ns
+                table[at, column[segment.layer]] += lengths_ns
         for layer, provenance in way.said.present.items():
             present[at, column[layer]] = True
-            seen[layer][provenance] += len(at)
+            seen[layer][provenance] += len(way.rows)
     return Layers(
         metric="ttft",
         names=names,

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -121,6 +123,7 @@ class Spans:
         ordered = table.unify_dictionaries().sort_by([("trace_id", "ascending"), ("start_unix_ns", "ascending")])
         self._table = ordered.combine_chunks()
         self._rows = _runs(self._table.column("trace_id"))
+        self._repeated = {name: _repeated(self._table.column(name)) for name in ("name", "resource", "scope")}
 
     @classmethod
     def of(cls, spans: Sequence[Span]) -> Spans:
@@ -156,12 +159,30 @@ class Spans:
     def for_trace(self, trace_id: str) -> tuple[Span, ...]:
         """The spans of one trace by start; of several with one span id the one that ended last. Empty for an unknown trace."""
         first, after = self._rows.get(trace_id, (0, 0))
+        columns = [self._column(name, first, after - first) for name in _READ]
         found: dict[str, Span] = {}
-        for row in self._table.slice(first, after - first).to_pylist():
-            known = found.get(row["span_id"])
-            if known is None or known.end_unix_ns < row["end_unix_ns"]:
-                found[row["span_id"]] = _from_row(row)
+        for span_id, parent_id, name, kind, start_ns, end_ns, attributes, events, resource, scope in zip(*columns, strict=True):
+            known = found.get(span_id)
+            if known is None or known.end_unix_ns < end_ns:
+                told = orjson.loads(attributes), _events(events), _resource(resource)
+                found[span_id] = Span(trace_id, span_id, parent_id, name, kind, start_ns, end_ns, *told, scope)
         return tuple(sorted(found.values(), key=lambda span: (span.start_unix_ns, -span.end_unix_ns, span.span_id)))
+
+    def _column(self, name: str, first: int, rows: int) -> list[Any]:
+        if name not in self._repeated:
+            values: list[Any] = self._table.column(name).slice(first, rows).to_pylist()
+            return values
+        words, codes = self._repeated[name]
+        return [words[code] for code in codes[first : first + rows]]
+
+
+_READ = ("span_id", "parent_id", "name", "kind", "start_unix_ns", "end_unix_ns", "attributes", "events", "resource", "scope")
+
+
+def _repeated(column: pa.ChunkedArray) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """The words of a dictionary column, and which of them each row has: read a trace at a time, arrow decodes all words for every one."""
+    whole = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], _REPEATED)
+    return whole.dictionary.to_pylist(), np.asarray(whole.indices.to_numpy(), np.int64)
 
 
 def _batch(spans: Sequence[Span], received_unix_ns: Sequence[int]) -> pa.RecordBatch:
@@ -186,20 +207,8 @@ def _json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def _from_row(row: Mapping[str, Any]) -> Span:
-    return Span(
-        trace_id=row["trace_id"],
-        span_id=row["span_id"],
-        parent_id=row["parent_id"],
-        name=row["name"],
-        kind=row["kind"],
-        start_unix_ns=row["start_unix_ns"],
-        end_unix_ns=row["end_unix_ns"],
-        attributes=orjson.loads(row["attributes"]),
-        events=tuple(SpanEvent(**event) for event in orjson.loads(row["events"])),
-        resource=_resource(row["resource"]),
-        scope=row["scope"],
-    )
+def _events(text: str) -> tuple[SpanEvent, ...]:
+    return () if text == "[]" else tuple(SpanEvent(**event) for event in orjson.loads(text))
 
 
 @lru_cache(maxsize=1024)

@@ -114,7 +114,7 @@ def assert_same(one: Tables, other: Tables) -> None:
 
 def one_by_one(requests: Requests, spans: Spans, monkeypatch: pytest.MonkeyPatch, sources: Mapping[str, Source] = SOURCES) -> Tables:
     with monkeypatch.context() as patched:
-        patched.setattr(module, "_FEWEST", 1 << 40)
+        patched.setattr(module, "FEWEST", 1 << 40)
         return build_layers(requests, spans, ANCHOR, sources=sources)
 
 
