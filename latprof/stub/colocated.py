@@ -83,6 +83,7 @@ class _Replica:
         self._at_ns = max(self._at_ns, due_ns)
         for happened in self.engine.advance(self._at_ns):
             self._note(happened)
+        self.engine.take_segments()  # every token is sent as it is made: nobody will ask which iteration it was
         _, over = self.engine.boundary_after(self._at_ns)
         for stream in self._streaming:
             made = self.engine.made(stream.joined, over, stream.tokens)

@@ -57,12 +57,13 @@ def sampler(law: ServiceTime, purpose: str) -> Callable[[Key], int]:
         return lambda key: service_ns(law, key, purpose)
     mean_ns, variance = law.mean_ns, math.log1p(law.cv**2)
     sigma, half = math.sqrt(variance), variance / 2
-    exp, inverse = math.exp, _NORMAL.inv_cdf
-    text = "%d/%d/%d/" + purpose.replace("%", "%%")
+    exp, inverse, number = math.exp, _NORMAL.inv_cdf, int.from_bytes
+    text, empty = b"%d/%d/%d/" + purpose.replace("%", "%%").encode(), blake2b(digest_size=8)
 
     def drawn_ns(key: Key) -> int:
-        drawn = int.from_bytes(blake2b((text % key).encode(), digest_size=8).digest(), "big")
-        return max(0, round(mean_ns * exp(sigma * inverse(((drawn >> 12) + 0.5) * _UNIT) - half)))
+        hashed = empty.copy()  # in a third of the time that making one takes
+        hashed.update(text % key)
+        return max(0, round(mean_ns * exp(sigma * inverse(((number(hashed.digest(), "big") >> 12) + 0.5) * _UNIT) - half)))
 
     return drawn_ns
 

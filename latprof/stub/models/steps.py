@@ -6,8 +6,6 @@ A boundary's time in ns is the floor of its ticks.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator
 from math import ceil, isqrt, sqrt
 from typing import Final
 
@@ -33,12 +31,12 @@ def iterations_until(base: int, growth: int, need: int) -> int:
 
 
 class SegmentLog:
-    """The iterations that are over, 32 bytes a segment."""
+    """The iterations that are over, until they are taken."""
 
-    __slots__ = ("_numbers",)
+    __slots__ = ("_segments",)
 
     def __init__(self) -> None:
-        self._numbers = array("q")
+        self._segments: list[Segment] = []
 
     def add(self, first: int, start: int, base: int, growth: int, count: int) -> None:
         """Log a step of ``count`` iterations from tick ``start``. Equal steps of whole ns whose total is exact, and so is every end of a piece."""
@@ -60,16 +58,12 @@ class SegmentLog:
 
     def take(self) -> list[Segment]:
         """All segments since the last call."""
-        return list(self.taken())
-
-    def taken(self) -> Iterator[Segment]:
-        """The same, one by one."""
-        numbers, self._numbers = self._numbers, array("q")
-        return zip(numbers[0::4], numbers[1::4], numbers[2::4], numbers[3::4], strict=True)
+        taken, self._segments = self._segments, []
+        return taken
 
     def _piece(self, first: int, start_ns: int, end_ns: int, count: int) -> None:
         step_ns, longer = divmod(end_ns - start_ns, count)
         shorter = count - longer
-        self._numbers.extend((first, start_ns, step_ns, shorter))
+        self._segments.append((first, start_ns, step_ns, shorter))
         if longer:  # the remainder, one ns to each of the last
-            self._numbers.extend((first + shorter, start_ns + step_ns * shorter, step_ns + 1, longer))
+            self._segments.append((first + shorter, start_ns + step_ns * shorter, step_ns + 1, longer))

@@ -111,6 +111,7 @@ class VirtualReplica:
         self._settled += 1
         if self._streams.keeps or self._settled % _WAKES == 0:
             self._streams.log(engine.take_segments())
+        streams, late = self._streams, self._late
         for kind, call, at_ns, cached_tokens, iteration in happened:
             if kind == "begun":
                 call.marks.append(at_ns - call.since_ns)
@@ -120,11 +121,11 @@ class VirtualReplica:
                 call.since_ns = at_ns
             elif kind == "first":
                 call.marks += (0, at_ns - call.since_ns)
-                self._streams.first(call, at_ns, iteration, follows=call not in self._late)
+                streams.first(call, at_ns, iteration, follows=call not in late)
             else:
                 self._left(now_ns, call)
-                self._late.discard(call)
-                self._streams.ended(call, at_ns, iteration)
+                late.discard(call)
+                streams.ended(call, at_ns, iteration)
         if happened or is_arrival:
             running = engine.running
             self.integral.change(now_ns, running + engine.waiting, running)

@@ -32,19 +32,22 @@ class VirtualStation:
     what came, summed up: those of every stretch that begins and ends with nobody here.
     """
 
-    __slots__ = ("_busy_ns", "_empty_ns", "_free_ns", "_present_ns", "_service_ns", "keeps_order", "servers")
+    __slots__ = ("_always_ns", "_busy_ns", "_empty_ns", "_free_ns", "_of_call", "_present_ns", "keeps_order", "servers")
 
     def __init__(self, servers: int, service_ns: Service) -> None:
         self.servers = servers
         self.keeps_order = isinstance(service_ns, int) or servers == 1
         """Calls leave in the order in which they came."""
-        self._service_ns: ServiceOf = (lambda _: service_ns) if isinstance(service_ns, int) else service_ns
+        self._always_ns = service_ns if isinstance(service_ns, int) else None
+        self._of_call: ServiceOf = (lambda _: 0) if isinstance(service_ns, int) else service_ns
         self._free_ns: list[int] = []  # a heap: when each of the servers that were ever needed is free
         self._present_ns = self._busy_ns = self._empty_ns = 0
 
     def serve(self, now_ns: int, call: Call) -> int:
         """When the call that comes now has been served; calls come in order of time."""
-        service_ns = self._service_ns(call)
+        service_ns = self._always_ns
+        if service_ns is None:
+            service_ns = self._of_call(call)
         free_ns, begun_ns = self._free_ns, now_ns
         ended_ns = now_ns + service_ns
         if free_ns and free_ns[0] <= now_ns:
