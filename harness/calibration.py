@@ -28,12 +28,12 @@ import numpy as np
 from harness import verdict
 from harness.queue_runs import replication, truth_ms
 from harness.verdict import Figure
-from latprof.analysis.arms import arm_of
 from latprof.analysis.beta import regularised_beta
-from latprof.analysis.compare import Comparison, compare
-from latprof.analysis.differences import ALPHA
-from latprof.analysis.replications import FEW, Replication, Selector, estimate
-from latprof.analysis.sequential import alpha_of_look
+from latprof.analysis.verdicts.arms import arm_of
+from latprof.analysis.verdicts.compare import Comparison, compare
+from latprof.analysis.verdicts.differences import ALPHA
+from latprof.analysis.verdicts.replications import FEW, Replication, Selector, estimate
+from latprof.analysis.verdicts.sequential import alpha_of_look
 from latprof.baseline import Baseline, arm_of_runs
 from latprof.budget import Budget, read_budget
 from latprof.gate import gate

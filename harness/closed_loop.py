@@ -21,10 +21,10 @@ from harness import verdict
 from harness.arms import quiet_arm
 from harness.verdict import Figure
 from harness.whatif import AGENTS, SEED, config
-from latprof.analysis.operational import stations
 from latprof.analysis.quantiles import hd_quantile
-from latprof.analysis.replays import Played
-from latprof.commands_whatif import Question, answer_of, record_in
+from latprof.analysis.sweeps.operational import stations
+from latprof.analysis.whatif.replays import Played
+from latprof.commands.whatif import Question, answer_of, record_in
 from latprof.config import load_config
 from latprof.pipeline import simulate
 

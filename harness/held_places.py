@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from harness.arms import Arm
+from latprof.analysis.causal.slopes import Slope, slope_between
 from latprof.analysis.metrics import ttft_ns
 from latprof.analysis.quantiles import FloatArray
-from latprof.analysis.slopes import Slope, slope_between
 from latprof.observations.columns import BoolArray, IntArray
 from latprof.observations.injected import Injected, load_injected, rows_of
 from latprof.queues.holding import waits_ns

@@ -46,7 +46,8 @@ def left_alone(one: Arm, off_ms: float = OFF_MS) -> dict[Key, int]:
     requests, rows = one.observed.requests, one.layers.rows
     planned = planned_ns(one.truth)
     beyond_ns = np.array(
-        [int(requests.first_token_ns[row] - requests.intended_ns[row]) - planned.get(str(requests.trace_id[row]), 0) for row in rows], np.int64
+        [int(requests.first_token_ns[row] - requests.intended_ns[row]) - planned.get(str(requests.trace_id[row]), 0) for row in rows],
+        np.int64,
     )
     calm = beyond_ns <= np.percentile(beyond_ns, _QUICKEST) + off_ms * NS_PER_MS
     return {(int(requests.session[rows[at]]), int(requests.turn[rows[at]])): int(at) for at in np.flatnonzero(calm)}

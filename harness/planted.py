@@ -16,7 +16,6 @@ from contextlib import ExitStack
 from typing import Any
 
 from harness import verdict
-from harness.arms import Arm
 from harness.left_alone import Calm, pair, runs
 from harness.verdict import Figure
 
@@ -109,7 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         wrong: list[Figure] = []
         for layer in layers:
             with ExitStack() as of_layer:
-                arms = runs(of_layer, layer, config(options.requests, truth=True, plant={layer: f"{PLANT_MS}ms"}), _enough(options.requests))
+                arms = runs(
+                    of_layer, layer, config(options.requests, truth=True, plant={layer: f"{PLANT_MS}ms"}), _enough(options.requests)
+                )
                 before, after = pair(bases, arms)
                 passed &= verdict.show(f"+{PLANT_MS:g} ms in {layer}", head, moved(before, after, layer))
                 wrong = wrong or moved(before, after, "router" if layer != "router" else "prefill")

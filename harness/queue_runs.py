@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latprof.analysis.replications import Replication
-from latprof.analysis.steady import Steady
+from latprof.analysis.verdicts.replications import Replication
+from latprof.analysis.verdicts.steady import Steady
 from latprof.layers.table import Layers
 from latprof.units import NS_PER_MS
 

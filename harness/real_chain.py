@@ -25,7 +25,7 @@ from harness.arms import Arm, arm, read
 from harness.chain.stack import Chain, haproxy_front, real_chain
 from harness.truth import shuffled
 from harness.verdict import Figure
-from latprof.analysis.buffering import Buffering
+from latprof.analysis.validity.buffering import Buffering
 from latprof.config import load_config
 from latprof.layers.vocabulary import belongs_to
 from latprof.pipeline import keep_stub_up_during, report_of, run

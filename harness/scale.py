@@ -35,7 +35,7 @@ LONG_TOKENS, ONE_IN = 400_000, 1000
 MEAN_IN, MEAN_OUT, CV = 1000, 200, 0.5
 SHARED = 0.1
 MOST_S, MOST_GB = 180.0, 2.0
-FLAT = 0.25
+FLAT = 0.15
 # The control makes 200 draws a request; a tenth of that would be enough to show.
 CONTROL_TIMES = 2.0
 

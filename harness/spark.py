@@ -18,11 +18,11 @@ from typing import Any
 
 from harness import verdict
 from harness.verdict import Figure
-from latprof.analysis.answer import Answer, Metric
-from latprof.analysis.changes import read_changes
 from latprof.analysis.quantiles import hd_quantile
-from latprof.analysis.record import Record, record_of
-from latprof.analysis.whatif import what_if
+from latprof.analysis.whatif.answer import Answer, Metric
+from latprof.analysis.whatif.changes import read_changes
+from latprof.analysis.whatif.prediction import what_if
+from latprof.analysis.whatif.record import Record, record_of
 from latprof.config import load_config
 from latprof.layers.vocabulary import belongs_to
 from latprof.observations.folder import load
@@ -129,7 +129,7 @@ def _measure_once(step: Step, over: Mapping[str, Any], tasks: int) -> tuple[Meas
 
 
 def _values_ms(record: Record) -> dict[Metric, float]:
-    from latprof.analysis.replays import recorded_tasks_ns
+    from latprof.analysis.whatif.replays import recorded_tasks_ns
 
     after = [name for name in record.call.names if name in {"decode", "stream", "decode+stream"}]
     columns = [record.call.names.index(name) for name in after]

@@ -19,12 +19,12 @@ from typing import Any, Literal
 from harness import verdict
 from harness.arms import Arm, quiet_arm
 from harness.verdict import Figure
-from latprof.analysis.answer import AT, NAMES, Answer, Metric
 from latprof.analysis.contributions import contributions_as
-from latprof.analysis.operational import station_of
 from latprof.analysis.quantiles import hd_quantile
-from latprof.analysis.replays import Played
-from latprof.commands_whatif import Question, answer_of, record_in
+from latprof.analysis.sweeps.operational import station_of
+from latprof.analysis.whatif.answer import AT, NAMES, Answer, Metric
+from latprof.analysis.whatif.replays import Played
+from latprof.commands.whatif import Question, answer_of, record_in
 from latprof.errors import InconclusiveError
 from latprof.layers.table import IntArray
 

@@ -1,6 +1,6 @@
 """Baselines: what a gate remembers of good runs, as a small JSON file that lives in git beside the code.
 
-    runs -> save -> file -> load -> an arm like any other (`latprof.analysis.arms`), and the ceilings beside it
+    runs -> save -> file -> load -> an arm like any other (`latprof.analysis.verdicts.arms`), and the ceilings beside it
 
 Figures keep every digit: a simulation of the same seeds must come out equal to the ns. Nothing in the file tells when it was written, so that
 saving the same runs again changes nothing.
@@ -17,11 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from latprof.analysis.arms import PERCENTILES, Arm, Key, arm_of
-from latprof.analysis.conditions import Conditions, differences, fingerprint
-from latprof.analysis.estimates import Estimate, from_figures, without_interval
-from latprof.analysis.replications import SHARES, Selector, untold_by
-from latprof.analysis.told import counts_to
+from latprof.analysis.verdicts.arms import PERCENTILES, Arm, Key, arm_of
+from latprof.analysis.verdicts.conditions import Conditions, differences, fingerprint
+from latprof.analysis.verdicts.estimates import Estimate, from_figures, without_interval
+from latprof.analysis.verdicts.replications import SHARES, Selector, untold_by
+from latprof.analysis.verdicts.told import counts_to
 from latprof.errors import ConfigError, UsageError
 from latprof.units import NS_PER_MS, ms
 

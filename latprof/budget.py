@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from latprof.analysis.replications import DECOMPOSED, GOODPUT, METRICS, SHARES, Selector
+from latprof.analysis.verdicts.replications import DECOMPOSED, GOODPUT, METRICS, SHARES, Selector
 from latprof.budget_words import (
     Level,
     amount,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
-from latprof.analysis.replications import DECOMPOSED, METRICS, SHARES
+from latprof.analysis.verdicts.replications import DECOMPOSED, METRICS, SHARES
 from latprof.errors import ConfigError
 from latprof.layers.vocabulary import LAYERS, is_known
 from latprof.units import NS_PER_MS, NS_PER_S, duration_ns

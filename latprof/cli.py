@@ -150,7 +150,7 @@ def run(
     set_: Set = None,
 ) -> None:
     """Drive load, take the spans in, and print the TTFT budget by layer."""
-    from latprof.commands import run_and_print
+    from latprof.commands.run import run_and_print
     from latprof.config import load_config
 
     said = (
@@ -202,13 +202,13 @@ def run(
     with _flags_named(said):
         settings = load_config(config, _nested(said))
         if sweep_ is not None:
-            from latprof.commands_sweep import sweep_loads_and_print
+            from latprof.commands.sweep import sweep_loads_and_print
 
             raise typer.Exit(sweep_loads_and_print(settings, sweep_, find_goodput, json_file=json_file, dry_run=dry_run, quiet=quiet))
         if find_goodput is not None:
             raise UsageError("--find-goodput searches a load; say which and where with --sweep rate=5:200 or --sweep concurrency=1:64")
         if budget is not None and not dry_run:
-            from latprof.commands_gate import Asked, run_and_gate
+            from latprof.commands.gate import Asked, run_and_gate
 
             runs = 1 if replications is None else replications
             asked = Asked(budget, baseline, taken_for(inconclusive), json_file, junit, ci, runs, early_stop)
@@ -259,7 +259,7 @@ def sweep(
     set_: Set = None,
 ) -> None:
     """Run a configuration along speed-ups of layers, rates or concurrencies, and print which layer is the bottleneck at each."""
-    from latprof.commands_sweep import Asked, sweep_and_print
+    from latprof.commands.sweep import Asked, sweep_and_print
     from latprof.config import load_config
 
     said = (
@@ -318,7 +318,7 @@ def simulate(
     set_: Set = None,
 ) -> None:
     """Play a configuration in virtual time: the same run folder and report as `run`, of the stack in a box, without a clock."""
-    from latprof.commands_simulate import simulate_and_print
+    from latprof.commands.simulate import simulate_and_print
     from latprof.config import load_config
 
     said = (
@@ -367,8 +367,8 @@ def report(
     genai_metrics: Annotated[bool, typer.Option("--genai-metrics", help="send the GenAI client metrics too")] = False,
 ) -> None:
     """Print a run's report again, from its folder alone; write it for other tools."""
-    from latprof.commands import report_and_print
-    from latprof.commands_export import Exports
+    from latprof.commands.export import Exports
+    from latprof.commands.run import report_and_print
 
     exports = Exports(perfetto, folded, at, otlp, tuple(otlp_header or ()), genai_metrics)
     raise typer.Exit(report_and_print(run_folder, json_file=json_file, html=html, figures=figures, budget_file=budget, exports=exports))
@@ -393,7 +393,7 @@ def whatif(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the answer here; - for standard output")] = None,
 ) -> None:
     """Predict what a change would do to a recorded run: its requests replayed through its stations; docs/whatif.md."""
-    from latprof.commands_whatif import Question, answer_and_print
+    from latprof.commands.whatif import Question, answer_and_print
 
     question = Question(tuple(speedup or ()), tuple(layer or ()), tuple(servers or ()), arrivals, places, shapley)
     raise typer.Exit(answer_and_print(run_folder, question, json_file=json_file))
@@ -418,7 +418,7 @@ def compare(
     set_: Set = None,
 ) -> None:
     """Hold B against A: what changed end to end and in each layer, how surely, and what a change would have had to be to be seen."""
-    from latprof.commands_compare import Asked, compare_and_print
+    from latprof.commands.compare import Asked, compare_and_print
 
     said = tuple(_assignments(set_))
     asked = Asked(metric, tolerance, min_abs, interleave, simulate, config, pairs, out, _nested(said))
@@ -436,7 +436,7 @@ def baseline_save(
     ] = None,
 ) -> None:
     """Keep the figures of good runs, to hold later ones against them."""
-    from latprof.commands_compare import save_baseline
+    from latprof.commands.compare import save_baseline
 
     raise typer.Exit(save_baseline(runs, to, ceiling))
 
@@ -444,7 +444,7 @@ def baseline_save(
 @baseline_app.command("show")
 def baseline_show(file: Annotated[Path, typer.Argument(metavar="FILE", help="a baseline")]) -> None:
     """Print a baseline: its conditions, figures and ceilings."""
-    from latprof.commands_compare import show_baseline
+    from latprof.commands.compare import show_baseline
 
     raise typer.Exit(show_baseline(file))
 
@@ -452,7 +452,7 @@ def baseline_show(file: Annotated[Path, typer.Argument(metavar="FILE", help="a b
 @app.command()
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="print everything measured as JSON")] = False) -> None:
     """Measure what this machine can measure: stamps, timers, requests and chunks per second, limits. About ten seconds."""
-    from latprof.commands import diagnose_and_print
+    from latprof.commands.run import diagnose_and_print
 
     raise typer.Exit(diagnose_and_print(as_json=as_json))
 
@@ -467,7 +467,7 @@ def stub_up(
     set_: Set = None,
 ) -> None:
     """Keep the stack in a box running for other tools, until Ctrl-C."""
-    from latprof.commands import keep_stub_up
+    from latprof.commands.run import keep_stub_up
     from latprof.config import load_config
 
     said = tuple(_assignments(set_))
@@ -494,7 +494,7 @@ def workload_inspect(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the figures here; - for standard output")] = None,
 ) -> None:
     """Tell a workload in numbers: lengths, turns, tools, arrivals, and how much of it a prefix cache would know."""
-    from latprof.commands_workload import inspect_and_print
+    from latprof.commands.workload import inspect_and_print
 
     settings = _workload(
         Said("workload.trace_format", "--from", trace_format),
@@ -516,7 +516,7 @@ def workload_convert(
     time_scale: Annotated[float | None, typer.Option(help="divide all times by this")] = None,
 ) -> None:
     """Turn a trace into latprof's own form, one session graph a line."""
-    from latprof.commands_workload import convert
+    from latprof.commands.workload import convert
 
     if to_format != "native":
         raise UsageError(f"--to must be native, got {to_format!r}; latprof writes no other form")
@@ -539,7 +539,7 @@ def workload_generate(
     seed: Annotated[int, typer.Option(help="same seed, same file")] = 1,
 ) -> None:
     """Write the sessions of a preset, or of a configuration's synthetic workload, as a native trace."""
-    from latprof.commands_workload import generate
+    from latprof.commands.workload import generate
 
     settings = _workload(Said("workload.preset", "--preset", preset))
     raise typer.Exit(generate(config, settings, sessions=sessions, rate_per_s=rate, seed=seed, to=out))

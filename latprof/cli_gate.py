@@ -1,4 +1,4 @@
-"""The flags of ``latprof gate`` and ``latprof budget``; what they do is in `latprof.commands_gate` and `latprof.commands_budget`."""
+"""The flags of ``latprof gate`` and ``latprof budget``; what they do is in `latprof.commands.gate` and `latprof.commands.budget`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def gate_command(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any key of the simulated configuration")] = None,
 ) -> None:
     """Hold runs against a budget: pass (0), fail (1), inconclusive (3), or not valid (4)."""
-    from latprof.commands_gate import Asked, gate_and_print, simulate_and_gate
+    from latprof.commands.gate import Asked, gate_and_print, simulate_and_gate
 
     if budget is None:
         raise UsageError("latprof gate needs --budget FILE; latprof budget init RUN writes a first one")
@@ -90,7 +90,7 @@ def budget_init(
     headroom: Annotated[float, typer.Option(min=0, help="above what was seen, in percent")] = 20.0,
 ) -> None:
     """Write a first budget from what a run shows."""
-    from latprof.commands_budget import init_and_print
+    from latprof.commands.budget import init_and_print
 
     raise typer.Exit(init_and_print(runs, to=to, headroom=headroom / 100))
 
@@ -105,7 +105,7 @@ def budget_show(
     ] = None,
 ) -> None:
     """Print what runs spend of a latency budget, layer by layer."""
-    from latprof.commands_budget import show_and_print
+    from latprof.commands.budget import show_and_print
 
     raise typer.Exit(show_and_print(runs, budget, json_file))
 
@@ -116,6 +116,6 @@ def budget_diff(
     after: Annotated[Path, typer.Argument(metavar="AFTER.json")],
 ) -> None:
     """Print what changed between two, promises and spending."""
-    from latprof.commands_budget import diff_and_print
+    from latprof.commands.budget import diff_and_print
 
     raise typer.Exit(diff_and_print(before, after))

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from latprof.analysis.arms import Arm, Key, arm_of
-from latprof.analysis.assertions import Claim, Weight, judge
-from latprof.analysis.compare import Change, Moved, Tolerance, are_pairs, change, compare_layers, layer_keys, moved
-from latprof.analysis.differences import ALPHA
-from latprof.analysis.estimates import Estimate, without_interval
-from latprof.analysis.replications import SHARES, Replication, Selector, estimate
-from latprof.analysis.spending import Spending, spend
-from latprof.analysis.trust import doubts_of
+from latprof.analysis.verdicts.arms import Arm, Key, arm_of
+from latprof.analysis.verdicts.assertions import Claim, Weight, judge
+from latprof.analysis.verdicts.compare import Change, Moved, Tolerance, are_pairs, change, compare_layers, layer_keys, moved
+from latprof.analysis.verdicts.differences import ALPHA
+from latprof.analysis.verdicts.estimates import Estimate, without_interval
+from latprof.analysis.verdicts.replications import SHARES, Replication, Selector, estimate
+from latprof.analysis.verdicts.spending import Spending, spend
+from latprof.analysis.verdicts.trust import doubts_of
 from latprof.baseline import Baseline, mismatches
 from latprof.budget import Budget, Limit, Regression
 from latprof.budget_words import amount

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from latprof.analysis.replications import SHARES
+from latprof.analysis.verdicts.replications import SHARES
 from latprof.config import Config
 from latprof.errors import UsageError
 from latprof.observations.folder import load
@@ -21,7 +21,7 @@ from latprof.report.page.run import Shown, page
 from latprof.units import ms
 
 if TYPE_CHECKING:
-    from latprof.analysis.compare import Comparison
+    from latprof.analysis.verdicts.compare import Comparison
     from latprof.budget import Budget
     from latprof.report.sweep_values import SweepReport
 

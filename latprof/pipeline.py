@@ -28,7 +28,7 @@ from latprof.units import NS_PER_S
 from latprof.workload.sessions import Session, joined
 
 if TYPE_CHECKING:
-    from latprof.analysis.replications import Replication
+    from latprof.analysis.verdicts.replications import Replication
     from latprof.client.driver import Counters, Driven
     from latprof.client.endpoint import Endpoint
     from latprof.client.preflight import Preflight
@@ -170,7 +170,7 @@ def replication_of(folder: Path, objectives_ms: Mapping[str, float] | None = Non
     Raises:
         ConfigError: it is not a run folder, or one of a newer schema.
     """
-    from latprof.analysis.reduction import replication
+    from latprof.analysis.verdicts.reduction import replication
 
     opened = open_run(folder)
     return replication(opened.observed, opened.layers, opened.report.doubts, objectives_ms)

@@ -13,7 +13,7 @@ from latprof.config import Config, Stage
 from latprof.errors import RunFailedError
 
 if TYPE_CHECKING:
-    from latprof.analysis.injection import Injection
+    from latprof.analysis.causal.injection import Injection
     from latprof.client.targets import Targets
     from latprof.inject.order import Upstream
     from latprof.inject.running import RunningHop
@@ -93,7 +93,7 @@ def with_injected(spans: Spans, observed: Run) -> Spans:
 
 def injection_of(observed: Run) -> Injection | None:
     """What the delays did to the run; None where there were none."""
-    from latprof.analysis.injection import analyse
+    from latprof.analysis.causal.injection import analyse
     from latprof.observations.injected import load_injected
     from latprof.schedule.delays import Delays
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from latprof.analysis.replications import Selector
+from latprof.analysis.verdicts.replications import Selector
 from latprof.budget import Budget, load_budget, read_budget
 from latprof.errors import ConfigError
 

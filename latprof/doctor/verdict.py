@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from latprof.analysis.doubts import Level
+from latprof.analysis.validity.doubts import Level
 from latprof.doctor.host import Limits
 from latprof.doctor.measure import Error, Floor
 from latprof.units import NS_PER_MS

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from rich.cells import cell_len, set_cell_size
 
-from latprof.analysis.doubts import Doubt
+from latprof.analysis.validity.doubts import Doubt
 from latprof.live.marks import BLOCKS, Marks, bar, chart, widths_of
 from latprof.live.terminal import Line, Segment
 from latprof.live.values import Bar, Driven, Moment, Sampled, Shown, Step

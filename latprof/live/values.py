@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from latprof.analysis.doubts import Doubt
+from latprof.analysis.validity.doubts import Doubt
 
 UNKNOWN = math.nan
 

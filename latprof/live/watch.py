@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from latprof.analysis import doubts
-from latprof.analysis.doubts import Doubt, Facts
+from latprof.analysis.validity import doubts
+from latprof.analysis.validity.doubts import Doubt, Facts
 from latprof.clock import WallAnchor
 from latprof.live.processes import Use
 from latprof.live.recent import IN_FLIGHT_COLUMNS, Counted, Recent, in_words, planned_per_s

@@ -16,11 +16,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from latprof.analysis.arms import Arm
-from latprof.analysis.compare import Change, Comparison, Moved
-from latprof.analysis.differences import Verdict
-from latprof.analysis.doubts import Level
-from latprof.analysis.replications import FEW, SHARES
+from latprof.analysis.validity.doubts import Level
+from latprof.analysis.verdicts.arms import Arm
+from latprof.analysis.verdicts.compare import Change, Comparison, Moved
+from latprof.analysis.verdicts.differences import Verdict
+from latprof.analysis.verdicts.replications import FEW, SHARES
 from latprof.report.inert import harmless
 from latprof.units import NS_PER_MS
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from latprof.analysis.arms import Arm
-from latprof.analysis.compare import Change, Comparison, Moved
-from latprof.analysis.replications import SHARES
+from latprof.analysis.verdicts.arms import Arm
+from latprof.analysis.verdicts.compare import Change, Comparison, Moved
+from latprof.analysis.verdicts.replications import SHARES
 from latprof.report.comparison import headline
 from latprof.units import NS_PER_MS
 

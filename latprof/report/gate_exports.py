@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from latprof.analysis.assertions import Verdict
+from latprof.analysis.verdicts.assertions import Verdict
 from latprof.errors import ConfigError
 from latprof.report import gate_lines
 from latprof.report.gate_values import Gated

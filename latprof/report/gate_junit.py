@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from latprof.analysis.assertions import Verdict
+from latprof.analysis.verdicts.assertions import Verdict
 from latprof.report import gate_lines
 from latprof.report.gate_values import Gated
 from latprof.report.inert import harmless

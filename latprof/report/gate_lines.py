@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from latprof.analysis.assertions import Verdict
-from latprof.analysis.compare import Moved
+from latprof.analysis.verdicts.assertions import Verdict
+from latprof.analysis.verdicts.compare import Moved
 from latprof.report.gate_values import Gated
 from latprof.units import ms
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from latprof.analysis.assertions import Verdict
+from latprof.analysis.verdicts.assertions import Verdict
 from latprof.report import gate_lines
 from latprof.report.gate_values import Gated
 from latprof.report.inert import harmless

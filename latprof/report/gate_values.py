@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from latprof.analysis.assertions import Verdict
-from latprof.analysis.compare import Moved
-from latprof.analysis.differences import ALPHA
-from latprof.analysis.doubts import Doubt
-from latprof.analysis.spending import Spending
+from latprof.analysis.validity.doubts import Doubt
+from latprof.analysis.verdicts.assertions import Verdict
+from latprof.analysis.verdicts.compare import Moved
+from latprof.analysis.verdicts.differences import ALPHA
+from latprof.analysis.verdicts.spending import Spending
 from latprof.errors import Exit
 
 Word = Literal["pass", "fail", "inconclusive", "invalid"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from latprof.analysis.highest import Highest, Tried
+from latprof.analysis.sweeps.highest import Highest, Tried
 
 SCHEMA = "latprof.highest/1"
 _UNITS = {"rate": "/s", "concurrency": " in flight"}

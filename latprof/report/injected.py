@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from latprof.analysis.injection import Effect, Injection, reading
-from latprof.analysis.slopes import Slope
+from latprof.analysis.causal.injection import Effect, Injection, reading
+from latprof.analysis.causal.slopes import Slope
 from latprof.units import NS_PER_MS, NS_PER_S
 
 _NAMES: Final = {"ttft": "TTFT", "e2el": "call"}

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latprof.analysis.arms import LAYER_PERCENTILES, PERCENTILES, Arm, Key
-from latprof.analysis.conditions import fingerprint
-from latprof.analysis.estimates import Estimate
-from latprof.analysis.replications import SHARES, Selector
+from latprof.analysis.verdicts.arms import LAYER_PERCENTILES, PERCENTILES, Arm, Key
+from latprof.analysis.verdicts.conditions import fingerprint
+from latprof.analysis.verdicts.estimates import Estimate
+from latprof.analysis.verdicts.replications import SHARES, Selector
 from latprof.report.inert import harmless, plain
 from latprof.units import NS_PER_MS
 

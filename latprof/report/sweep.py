@@ -14,9 +14,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from latprof.analysis.bottlenecks import Leader
-from latprof.analysis.doubts import Doubt, Level
-from latprof.analysis.operational import Station
+from latprof.analysis.sweeps.bottlenecks import Leader
+from latprof.analysis.sweeps.operational import Station
+from latprof.analysis.validity.doubts import Doubt, Level
 from latprof.report.inert import harmless, plain
 from latprof.report.rounding import rounded_to_sum
 from latprof.report.sweep_along import line_of

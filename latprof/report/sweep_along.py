@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from latprof.analysis.crossings import NEVER, attained
-from latprof.analysis.pooled import MIN_REPLICATIONS
+from latprof.analysis.sweeps.crossings import NEVER, attained
+from latprof.analysis.sweeps.pooled import MIN_REPLICATIONS
 from latprof.report.inert import plain
 from latprof.report.sweep_lines import Along, Crossing, Figure, Line
 from latprof.report.sweep_tables import CELL_WIDTH, NAME_WIDTH, note, table

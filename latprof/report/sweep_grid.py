@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from latprof.analysis.contributions import weights_of
-from latprof.analysis.pooled import PooledValue, mean_of
+from latprof.analysis.sweeps.pooled import PooledValue, mean_of
 from latprof.report.sweep_tables import milliseconds, table
 from latprof.report.sweep_values import METRICS, Axis, Column, PointReport, SweepReport, metric_ns
 from latprof.units import NS_PER_MS, ms

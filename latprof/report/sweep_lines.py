@@ -10,10 +10,10 @@ from functools import lru_cache
 import numpy as np
 
 from latprof.analysis.contributions import weights_of
-from latprof.analysis.crossings import NEVER, bracket, crossing, diminishing, holds, naive_ns
-from latprof.analysis.operational import is_at, station_of
-from latprof.analysis.pooled import MIN_REPLICATIONS, draws, interval, resampler
 from latprof.analysis.quantiles import FloatArray
+from latprof.analysis.sweeps.crossings import NEVER, bracket, crossing, diminishing, holds, naive_ns
+from latprof.analysis.sweeps.operational import is_at, station_of
+from latprof.analysis.sweeps.pooled import MIN_REPLICATIONS, draws, interval, resampler
 from latprof.layers.table import IntArray
 from latprof.layers.vocabulary import UNATTRIBUTED
 from latprof.report.sweep_values import CALL, METRICS, Axis, Column, PointReport, SweepReport

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from latprof.analysis.bottlenecks import Leader
-from latprof.analysis.crossings import NEVER, attained
-from latprof.analysis.pooled import PooledValue
+from latprof.analysis.sweeps.bottlenecks import Leader
+from latprof.analysis.sweeps.crossings import NEVER, attained
+from latprof.analysis.sweeps.pooled import PooledValue
 from latprof.report.sweep_lines import Along, Figure, Line, lines
 from latprof.report.sweep_values import Answer, PointReport, SweepReport
 from latprof.units import ms

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from latprof.analysis.pooled import PooledValue
+from latprof.analysis.sweeps.pooled import PooledValue
 from latprof.report.inert import plain
 from latprof.units import NS_PER_MS, ms
 

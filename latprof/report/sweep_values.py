@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 
-from latprof.analysis.bottlenecks import Bottlenecks, elasticities, find, shares
 from latprof.analysis.contributions import Contributions, Kind, contributions_as
-from latprof.analysis.crossings import WORTHWHILE_NS
-from latprof.analysis.doubts import Doubt
-from latprof.analysis.operational import Bounds, Loop, Station, bounds, doubts_of, stations
-from latprof.analysis.pooled import Pool, PooledValue, estimate, kind_of_pool, mean_of, pooled
+from latprof.analysis.sweeps.bottlenecks import Bottlenecks, elasticities, find, shares
+from latprof.analysis.sweeps.crossings import WORTHWHILE_NS
+from latprof.analysis.sweeps.operational import Bounds, Loop, Station, bounds, doubts_of, stations
+from latprof.analysis.sweeps.pooled import Pool, PooledValue, estimate, kind_of_pool, mean_of, pooled
+from latprof.analysis.validity.doubts import Doubt
 from latprof.layers.table import IntArray, Layers
 
 SHOWN = (0.5, 0.99)

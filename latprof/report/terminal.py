@@ -14,12 +14,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from latprof.analysis.doubts import Doubt, Level
-from latprof.analysis.injection import Injection
+from latprof.analysis.causal.injection import Injection
 from latprof.analysis.metrics import SAMPLED
 from latprof.analysis.quantiles import SHOWN
 from latprof.analysis.targets import TargetFigures
 from latprof.analysis.task import METRIC as TASK
+from latprof.analysis.validity.doubts import Doubt, Level
 from latprof.report import injected
 from latprof.report.inert import harmless
 from latprof.report.table import BAR_WIDTH, Grid, Line, broken, grid

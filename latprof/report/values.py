@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from latprof.analysis.causal.injection import Injection
 from latprof.analysis.contributions import DRAWN, Contributions, Kind, columns, mean_contributions
-from latprof.analysis.doubts import Doubt, Facts, doubts
-from latprof.analysis.facts import gather
 from latprof.analysis.gaps import distribution_of, gaps_of
-from latprof.analysis.injection import Injection
 from latprof.analysis.metrics import Counts, Goodput, Rate, counts, goodput, rate, samples
 from latprof.analysis.quantiles import Distribution, Numbers, distribution
 from latprof.analysis.targets import TargetFigures, by_target
 from latprof.analysis.task import METRIC as TASK
 from latprof.analysis.task import Tasks
+from latprof.analysis.validity.doubts import Doubt, Facts, doubts
+from latprof.analysis.validity.facts import gather
 from latprof.layers.table import IntArray, Layers
 from latprof.layers.vocabulary import belongs_to
 from latprof.observations.columns import known

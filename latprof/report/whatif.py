@@ -15,10 +15,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from latprof.analysis.answer import ALLOWED, NAMES, Answer
-from latprof.analysis.bottlenecks import Bottlenecks, Leader
-from latprof.analysis.doubts import Doubt, Level
-from latprof.analysis.replays import Use
+from latprof.analysis.sweeps.bottlenecks import Bottlenecks, Leader
+from latprof.analysis.validity.doubts import Doubt, Level
+from latprof.analysis.whatif.answer import ALLOWED, NAMES, Answer
+from latprof.analysis.whatif.replays import Use
 from latprof.report.inert import harmless
 from latprof.report.rounding import rounded_to_sum
 from latprof.units import NS_PER_MS

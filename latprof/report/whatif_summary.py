@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from latprof.analysis.answer import AT, Answer, Prediction
-from latprof.analysis.bottlenecks import Bottlenecks
-from latprof.analysis.replays import Use
+from latprof.analysis.sweeps.bottlenecks import Bottlenecks
+from latprof.analysis.whatif.answer import AT, Answer, Prediction
+from latprof.analysis.whatif.replays import Use
 from latprof.units import NS_PER_MS
 
 

@@ -20,7 +20,7 @@ from latprof.errors import ConfigError, LatprofError, UsageError
 from latprof.report.sweep_values import SweptRun
 
 if TYPE_CHECKING:
-    from latprof.analysis.operational import Loop
+    from latprof.analysis.sweeps.operational import Loop
     from latprof.layers.table import Layers
     from latprof.observations.folder import Run
 
@@ -157,7 +157,7 @@ def _in_order(table: Layers, observed: Run) -> Layers:
 
 def _loop(observed: Run) -> Loop:
     """Who decides when requests go, by the run's own configuration."""
-    from latprof.analysis.operational import Loop, think_ns
+    from latprof.analysis.sweeps.operational import Loop, think_ns
 
     load = observed.meta.get("config", {}).get("load", {})
     places = [part.get("concurrency") for part in (load.get("phases") or [load]) if part.get("name") != "warmup"]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from latprof.analysis.crossings import WORTHWHILE_NS
-from latprof.analysis.highest import Probe, Share
+from latprof.analysis.sweeps.crossings import WORTHWHILE_NS
+from latprof.analysis.sweeps.highest import Probe, Share
 from latprof.config import Config
 from latprof.errors import ConfigError, RunFailedError
 from latprof.report.sweep_lines import lines

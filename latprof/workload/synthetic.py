@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 from latprof import config
 from latprof.config import ServiceTime, TokenCount
@@ -64,6 +65,7 @@ def _single_calls(laws: config.Workload, seed: int) -> Callable[[int], Outline]:
     return outline
 
 
+@lru_cache(maxsize=1 << 14)
 def _beginning(prompt_tokens: int, cached_share: float) -> Made:
     """The text that begins a conversation: what all sessions share, and then its own."""
     shared_tokens = round(prompt_tokens * cached_share)

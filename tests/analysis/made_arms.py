@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from latprof.analysis.arms import Arm, arm_of
-from latprof.analysis.replications import Replication
-from latprof.analysis.steady import Steady
+from latprof.analysis.verdicts.arms import Arm, arm_of
+from latprof.analysis.verdicts.replications import Replication
+from latprof.analysis.verdicts.steady import Steady
 from latprof.layers.table import Layers
 from latprof.units import NS_PER_MS
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from latprof.analysis.record import Record, record_of
+from latprof.analysis.whatif.record import Record, record_of
 from latprof.client.stamps import Attempt
 from latprof.config import Decode
 from latprof.layers.stored import LayersWriter, load_layers

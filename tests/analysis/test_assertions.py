@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from latprof.analysis.assertions import Claim, detectable, judge
-from latprof.analysis.estimates import Estimate, from_figures, without_interval
-from latprof.analysis.sequential import alpha_of_look
+from latprof.analysis.verdicts.assertions import Claim, detectable, judge
+from latprof.analysis.verdicts.estimates import Estimate, from_figures, without_interval
+from latprof.analysis.verdicts.sequential import alpha_of_look
 
 
 def estimate_of(*figures: float) -> Estimate:

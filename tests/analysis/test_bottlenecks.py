@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from made_stack import SERVERS, stack
 
-from latprof.analysis.bottlenecks import Leader, Share, elasticities, erlang_c, find, leader, queued_share, shares, wait_growth
 from latprof.analysis.contributions import Contributions, contributions_as
-from latprof.analysis.operational import Station, stations
+from latprof.analysis.sweeps.bottlenecks import Leader, Share, elasticities, erlang_c, find, leader, queued_share, shares, wait_growth
+from latprof.analysis.sweeps.operational import Station, stations
 from latprof.layers.table import Layers
 
 

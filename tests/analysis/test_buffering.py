@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from made_requests import MS, attempt, layers, requests
 
-from latprof.analysis.buffering import UNKNOWN_HOP, ClientView, HopView, comes_in_a_lump, find_buffering
-from latprof.analysis.passage import client_view, passage
+from latprof.analysis.validity.buffering import UNKNOWN_HOP, ClientView, HopView, comes_in_a_lump, find_buffering
+from latprof.analysis.validity.passage import client_view, passage
 from latprof.clock import WallAnchor
 from latprof.observations.columns import Chunks, IntArray
 from latprof.spans.span import Span, SpanEvent, SpanKind

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from made_arms import META, NAMES, made_arm, made_columns, made_layers, made_replication
 
-from latprof.analysis.arms import Key, arm_of
-from latprof.analysis.compare import Tolerance, compare
-from latprof.analysis.doubts import Doubt
-from latprof.analysis.replications import Replication, Selector
+from latprof.analysis.validity.doubts import Doubt
+from latprof.analysis.verdicts.arms import Key, arm_of
+from latprof.analysis.verdicts.compare import Tolerance, compare
+from latprof.analysis.verdicts.replications import Replication, Selector
 from latprof.errors import UsageError
 from latprof.units import NS_PER_MS
 

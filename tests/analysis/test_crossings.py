@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from made_stack import MEAN_MS, stack
 
 from latprof.analysis.contributions import contributions_as
-from latprof.analysis.crossings import NEVER, attained, bracket, crossing, diminishing, holds, naive_ns
+from latprof.analysis.sweeps.crossings import NEVER, attained, bracket, crossing, diminishing, holds, naive_ns
 from latprof.units import NS_PER_MS
 
 MS = NS_PER_MS

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from latprof.analysis.differences import (
+from latprof.analysis.student import quantile, two_sided
+from latprof.analysis.verdicts.differences import (
     ALPHA,
     POWER,
     Shift,
@@ -21,7 +22,6 @@ from latprof.analysis.differences import (
     unpaired,
     verdict,
 )
-from latprof.analysis.student import quantile, two_sided
 
 DRAWS = np.random.default_rng(7)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from latprof.analysis.buffering import Buffering
-from latprof.analysis.doubts import DOUBTS, Facts, StageFacts, doubts
+from latprof.analysis.validity.buffering import Buffering
+from latprof.analysis.validity.doubts import DOUBTS, Facts, StageFacts, doubts
 from latprof.units import NS_PER_MS as MS
 
 CLEAN = Facts(

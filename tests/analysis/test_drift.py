@@ -5,7 +5,7 @@ import math
 import numpy as np
 from made_requests import m_m_1
 
-from latprof.analysis.drift import drift
+from latprof.analysis.validity.drift import drift
 
 
 def test_a_steady_run_raises_nothing_even_under_load() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from latprof.analysis.estimates import Estimate, clopper_pearson, from_figures, t_beyond, without_interval
+from latprof.analysis.verdicts.estimates import Estimate, clopper_pearson, from_figures, t_beyond, without_interval
 
 
 def test_the_interval_is_students() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from made_replications import replication
 
-from latprof.analysis.arms import arm_of
-from latprof.analysis.doubts import Doubt
-from latprof.analysis.replications import Replication
-from latprof.analysis.steady import Steady
+from latprof.analysis.validity.doubts import Doubt
+from latprof.analysis.verdicts.arms import arm_of
+from latprof.analysis.verdicts.replications import Replication
+from latprof.analysis.verdicts.steady import Steady
 from latprof.baseline import Baseline
 from latprof.budget import Budget, read_budget
 from latprof.errors import Exit, UsageError

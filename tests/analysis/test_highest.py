@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latprof.analysis.highest import Probe, Share, highest, wilson
+from latprof.analysis.sweeps.highest import Probe, Share, highest, wilson
 
 
 def cliff(at: float, requests: int = 1_000) -> Probe:

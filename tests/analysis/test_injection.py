@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_requests import MS, attempt, requests
 
-from latprof.analysis.injection import Injection, analyse, reading
+from latprof.analysis.causal.injection import Injection, analyse, reading
 from latprof.analysis.quantiles import FloatArray
 from latprof.client.stamps import Attempt, ErrorClass
 from latprof.client.trace_ids import trace_ids

@@ -10,7 +10,7 @@ import pytest
 from made_requests import MS, attempt, layers, requests
 from made_stack import MEAN_MS, SERVERS, stack
 
-from latprof.analysis.operational import Loop, Station, bounds, doubts_of, is_at, station_of, stations, think_ns
+from latprof.analysis.sweeps.operational import Loop, Station, bounds, doubts_of, is_at, station_of, stations, think_ns
 from latprof.units import NS_PER_S
 
 

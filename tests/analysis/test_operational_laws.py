@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from made_requests import attempt, requests
 
-from latprof.analysis.doubts import Facts, doubts
 from latprof.analysis.gaps import Gaps, distribution_of, gaps_of
 from latprof.analysis.laws import Law
 from latprof.analysis.quantiles import distribution
+from latprof.analysis.validity.doubts import Facts, doubts
 from latprof.observations.segments import PoolLog, Segments
 
 HOLDS = Law(layer="prefill", servers=4, rate_per_s=10.0, mean_present=3.0, mean_time_ns=300e6, mean_busy=2.0, mean_service_ns=200e6)

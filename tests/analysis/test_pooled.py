@@ -11,7 +11,7 @@ from made_stack import stack
 from scipy import stats
 
 from latprof.analysis.contributions import contributions_as
-from latprof.analysis.pooled import draws, estimate, half_width, interval, kind_of_pool, pooled, resampler
+from latprof.analysis.sweeps.pooled import draws, estimate, half_width, interval, kind_of_pool, pooled, resampler
 from latprof.units import NS_PER_MS
 
 MS = NS_PER_MS

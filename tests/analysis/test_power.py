@@ -3,7 +3,7 @@ import math
 import pytest
 from scipy import stats
 
-from latprof.analysis.power import reach
+from latprof.analysis.verdicts.power import reach
 
 
 @pytest.mark.parametrize("freedom", [2, 4, 7.3, 19])

@@ -7,7 +7,7 @@ from made_requests import m_m_1
 from scipy import stats
 
 from latprof.analysis.quantiles import hd_quantile
-from latprof.analysis.replications import Replication, Selector, estimate, figures, layer_names
+from latprof.analysis.verdicts.replications import Replication, Selector, estimate, figures, layer_names
 
 TTFT = Selector()
 GATEWAY = Selector("ttft", "gateway")

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from latprof.analysis.causal.slopes import Slope, difference, slope_at, slope_between, slope_within, slopes_within
 from latprof.analysis.quantiles import FloatArray
-from latprof.analysis.slopes import Slope, difference, slope_at, slope_between, slope_within, slopes_within
 
 DELAYS = np.array([0.0, 5.0, 20.0, 50.0])
 

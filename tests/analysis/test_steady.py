@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from made_requests import m_m_1
 
-from latprof.analysis.steady import Steady, is_asked, mser_5, steady, warmup_ns
+from latprof.analysis.verdicts.steady import Steady, is_asked, mser_5, steady, warmup_ns
 from latprof.units import NS_PER_MS, NS_PER_S
 
 N = 1_500

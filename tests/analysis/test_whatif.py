@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from made_record import MS, Simulated, World, closed_world, faster, open_world, record_in, recorded, write_run
 
-from latprof.analysis.answer import Answer
-from latprof.analysis.changes import Change, read_changes
-from latprof.analysis.model import model_of
 from latprof.analysis.quantiles import hd_quantile
-from latprof.analysis.record import Load, asked_load
-from latprof.analysis.whatif import what_if
-from latprof.commands_whatif import Question, answer_of
+from latprof.analysis.whatif.answer import Answer
+from latprof.analysis.whatif.changes import Change, read_changes
+from latprof.analysis.whatif.model import model_of
+from latprof.analysis.whatif.prediction import what_if
+from latprof.analysis.whatif.record import Load, asked_load
+from latprof.commands.whatif import Question, answer_of
 from latprof.errors import Exit, InconclusiveError, UsageError
 
 NEAR = 1e-6

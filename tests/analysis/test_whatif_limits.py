@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from made_record import closed_world, open_world, recorded
 
-from latprof.analysis.changes import read_changes
-from latprof.analysis.record import Record
-from latprof.analysis.whatif import what_if
-from latprof.commands_whatif import record_in
+from latprof.analysis.whatif.changes import read_changes
+from latprof.analysis.whatif.prediction import what_if
+from latprof.analysis.whatif.record import Record
+from latprof.commands.whatif import record_in
 from latprof.config import load_config
 from latprof.errors import Exit, InconclusiveError, UsageError
 from latprof.pipeline_simulate import simulate_into_folder

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from made_record import Simulated, closed_world, record_in, recorded, write_run
 
-from latprof.analysis.changes import read_changes
-from latprof.analysis.model import model_of
 from latprof.analysis.quantiles import hd_quantile
-from latprof.analysis.replays import recorded_tasks_ns
 from latprof.analysis.task import task_layers
-from latprof.analysis.whatif import checked, what_if
-from latprof.commands_whatif import record_in as record_in_folder
+from latprof.analysis.whatif.changes import read_changes
+from latprof.analysis.whatif.model import model_of
+from latprof.analysis.whatif.prediction import checked, what_if
+from latprof.analysis.whatif.replays import recorded_tasks_ns
+from latprof.commands.whatif import record_in as record_in_folder
 from latprof.config import load_config
 from latprof.observations.folder import load as load_run
 from latprof.observations.graph import load_steps

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from latprof.commands_budget import diff_and_print
+from latprof.commands.budget import diff_and_print
 from latprof.errors import ConfigError, Exit
 
 

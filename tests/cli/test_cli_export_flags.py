@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from latprof.commands import report_and_print
-from latprof.commands_export import STDOUT, Exports
+from latprof.commands.export import STDOUT, Exports
+from latprof.commands.run import report_and_print
 from latprof.errors import UsageError
 
 NOWHERE = Path("no such folder")

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from harness.queue_runs import replication
-from latprof.analysis.arms import Arm, Key, arm_of
-from latprof.analysis.compare import Tolerance, change, compare
-from latprof.analysis.differences import Shift
-from latprof.analysis.doubts import Doubt
-from latprof.analysis.replications import Selector, estimate
+from latprof.analysis.validity.doubts import Doubt
+from latprof.analysis.verdicts.arms import Arm, Key, arm_of
+from latprof.analysis.verdicts.compare import Tolerance, change, compare
+from latprof.analysis.verdicts.differences import Shift
+from latprof.analysis.verdicts.replications import Selector, estimate
 from latprof.baseline import load, mismatches, runs_at, save
-from latprof.commands_compare import save_baseline
+from latprof.commands.compare import save_baseline
 from latprof.errors import ConfigError, Exit, RunFailedError, UsageError
 
 SEEDS = range(5)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-from latprof.analysis.doubts import Doubt
+from latprof.analysis.validity.doubts import Doubt
 from latprof.live.values import Bar, Driven, Moment, Sampled, Shown, Step, Ttft
 from latprof.units import NS_PER_MS, NS_PER_S
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from made_shown import FINISHING, STARTING, made_driven, made_history, made_sampled, made_shown
 from rich.cells import cell_len
 
-from latprof.analysis.doubts import Doubt
+from latprof.analysis.validity.doubts import Doubt
 from latprof.live.drawing import lines
 from latprof.live.marks import ASCII, BLOCKS, Marks, bar, chart, widths_of
 from latprof.live.terminal import Line

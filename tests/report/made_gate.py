@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from latprof.analysis.assertions import Claim, judge
-from latprof.analysis.compare import Moved
-from latprof.analysis.differences import Shift
-from latprof.analysis.doubts import Doubt
-from latprof.analysis.estimates import Estimate, from_figures, without_interval
-from latprof.analysis.spending import Row, Spending
+from latprof.analysis.validity.doubts import Doubt
+from latprof.analysis.verdicts.assertions import Claim, judge
+from latprof.analysis.verdicts.compare import Moved
+from latprof.analysis.verdicts.differences import Shift
+from latprof.analysis.verdicts.estimates import Estimate, from_figures, without_interval
+from latprof.analysis.verdicts.spending import Row, Spending
 from latprof.report.gate_values import Gated, GatedRun
 from latprof.units import NS_PER_MS, NS_PER_S
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latprof.analysis.injection import Effect, Injection
-from latprof.analysis.slopes import Slope
+from latprof.analysis.causal.injection import Effect, Injection
+from latprof.analysis.causal.slopes import Slope
 from latprof.analysis.task import Tasks
 from latprof.client.stamps import Attempt
 from latprof.layers.table import Layers

@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 
 from harness.queue_runs import replication
-from latprof.analysis.arms import Arm, arm_of
-from latprof.analysis.compare import Comparison, compare
-from latprof.analysis.doubts import Doubt
+from latprof.analysis.validity.doubts import Doubt
+from latprof.analysis.verdicts.arms import Arm, arm_of
+from latprof.analysis.verdicts.compare import Comparison, compare
 from latprof.report.comparison import headline, layer_verdict, render, write
 from latprof.report.comparison_summary import summary
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from made_gate import made_gate, seen
 
-from latprof import commands_gate
-from latprof.analysis.assertions import Claim
-from latprof.commands_gate import Asked, gate_and_print
+from latprof.analysis.verdicts.assertions import Claim
+from latprof.commands import gate as commands_gate
+from latprof.commands.gate import Asked, gate_and_print
 from latprof.errors import Exit, UsageError
 from latprof.report.gate_values import Gated
 

@@ -14,7 +14,7 @@ from made_gate import made_gate, seen
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from latprof.analysis.assertions import Claim
+from latprof.analysis.verdicts.assertions import Claim
 from latprof.errors import ConfigError, Exit
 from latprof.report.gate_exports import benchmark_json, gate_json, otava_csv
 from latprof.report.gate_junit import TRUST, junit

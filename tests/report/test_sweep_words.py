@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from latprof.analysis.highest import Highest, Tried
+from latprof.analysis.sweeps.highest import Highest, Tried
 from latprof.report.highest import as_json, sentences
 from latprof.report.sweep_grid import saved, settled
 

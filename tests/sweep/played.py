@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from latprof.analysis.doubts import Doubt
-from latprof.analysis.operational import Loop
+from latprof.analysis.sweeps.operational import Loop
+from latprof.analysis.validity.doubts import Doubt
 from latprof.config import Config
 from latprof.layers.call import first_token_layers
 from latprof.layers.table import Layers

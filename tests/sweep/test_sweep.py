@@ -14,8 +14,8 @@ from played import FATAL, MEAN_MS, played, player, table
 from rich.console import Console
 
 from latprof.analysis.contributions import contributions_as
-from latprof.analysis.crossings import NEVER, crossing
-from latprof.analysis.operational import Loop
+from latprof.analysis.sweeps.crossings import NEVER, crossing
+from latprof.analysis.sweeps.operational import Loop
 from latprof.config import Config
 from latprof.errors import ConfigError, RunFailedError
 from latprof.report.sweep import write

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from latprof.analysis.arms import Arm, Key
-from latprof.analysis.compare import Change, Comparison
 from latprof.analysis.quantiles import Numbers
-from latprof.analysis.replications import SHARES, Selector
+from latprof.analysis.verdicts.arms import Arm, Key
+from latprof.analysis.verdicts.compare import Change, Comparison
+from latprof.analysis.verdicts.replications import SHARES, Selector
 from latprof.report.colours import colour_of
 from latprof.report.comparison import arms, footnotes, headline, moved_words
 from latprof.report.comparison_summary import summary

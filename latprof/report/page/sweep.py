@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from latprof.analysis.crossings import NEVER
-from latprof.analysis.pooled import PooledValue
+from latprof.analysis.sweeps.crossings import NEVER
+from latprof.analysis.sweeps.pooled import PooledValue
 from latprof.layers.vocabulary import path_order
 from latprof.report.colours import colour_of
 from latprof.report.page.document import document

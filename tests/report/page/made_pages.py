@@ -16,10 +16,10 @@ from made_courses import MadeCourses
 from made_run import MS, made_injection, made_layers, made_run, spread
 
 from harness.queue_runs import replication
-from latprof.analysis.arms import Arm, arm_of
-from latprof.analysis.compare import Comparison, compare
-from latprof.analysis.doubts import Doubt
-from latprof.analysis.operational import Loop
+from latprof.analysis.sweeps.operational import Loop
+from latprof.analysis.validity.doubts import Doubt
+from latprof.analysis.verdicts.arms import Arm, arm_of
+from latprof.analysis.verdicts.compare import Comparison, compare
 from latprof.config import load_config
 from latprof.layers.call import first_token_layers
 from latprof.layers.table import Layers

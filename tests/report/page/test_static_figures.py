@@ -17,8 +17,8 @@ from made_pages import AGENTS, failed_shown, made_shown, made_sweep, partial_sho
 from made_run import made_layers
 
 from latprof import figures as figures_room
-from latprof.analysis.doubts import Doubt
-from latprof.commands import report_and_print
+from latprof.analysis.validity.doubts import Doubt
+from latprof.commands.run import report_and_print
 from latprof.config import load_config
 from latprof.errors import UsageError
 from latprof.figures import check_figures

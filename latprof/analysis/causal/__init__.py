@@ -1,0 +1,1 @@
+"""Delays put in on purpose, and what came out of them."""

@@ -1,0 +1,1 @@
+"""Several runs together: replications, intervals, comparisons, and the verdicts of a gate."""

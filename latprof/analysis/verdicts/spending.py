@@ -1,0 +1,65 @@
+"""A latency budget held against a run: per layer what was promised, spent, and is left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from latprof.analysis.verdicts.estimates import Estimate, without_interval
+from latprof.analysis.verdicts.replications import Replication, Selector, estimate
+from latprof.units import ms
+
+OTHERS: Final = "all others"
+"""The row of the layers to which nothing was promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One layer, or the total: what was promised and spent, in ns."""
+
+    layer: str
+    promised_ns: float
+    spent: Estimate
+
+    @property
+    def left_ns(self) -> float:
+        """What is left of the promise; negative when it is over. Not a number where nothing was seen."""
+        return self.promised_ns - self.spent.value
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """The budget as spent, at percentile ``p`` of ``metric``: ``rows`` sum to ``total``, promised and spent alike."""
+
+    metric: str
+    p: float | None
+    rows: tuple[Row, ...]
+    total: Row
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values in ms by layer, the same keys in the same order every time: made to be kept and compared by line."""
+        return {
+            "metric": self.metric,
+            "at": "mean" if self.p is None else f"p{100 * self.p:g}",
+            "layers": {row.layer: _json(row) for row in self.rows},
+            "total": _json(self.total),
+        }
+
+
+def _json(row: Row) -> dict[str, float | None]:
+    return {"promised_ms": round(ms(row.promised_ns), 3), "spent_ms": _rounded(row.spent.value), "left_ms": _rounded(row.left_ns)}
+
+
+def _rounded(value_ns: float) -> float | None:
+    return None if math.isnan(value_ns) else round(ms(value_ns), 3)
+
+
+def spend(replications: Sequence[Replication], metric: str, p: float | None, total_ns: int, layers_ns: Mapping[str, int]) -> Spending:
+    """Hold promises against replications: ``total_ns`` in all, ``layers_ns`` by layer."""
+    total = Row(metric, total_ns, estimate(replications, Selector(metric), p))
+    rows = [Row(layer, promised, estimate(replications, Selector(metric, layer), p)) for layer, promised in layers_ns.items()]
+    told = [row.spent.value for row in rows if not math.isnan(row.spent.value)]
+    rest = without_interval(total.spent.value - sum(told), len(replications), total.spent.n, "what is left of the total")
+    return Spending(metric, p, (*rows, Row(OTHERS, total_ns - sum(layers_ns.values()), rest)), total)

@@ -1,0 +1,228 @@
+"""What ``latprof sweep`` does: read the axes, make the runs, print and write what came of them."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latprof.config import Config
+from latprof.errors import Exit, UsageError
+from latprof.units import NS_PER_MS
+
+if TYPE_CHECKING:
+    from latprof.report.sweep_values import Axis, SweepReport
+    from latprof.sweep.runs import RunAll
+
+_REFINE_SIMULATED = 2
+_GOODPUT_OF_THE_STUB = {"ttft": 200.0, "tpot": 50.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The flags of ``latprof sweep``, as they were given."""
+
+    speedups: Sequence[str] = ()
+    varied: Sequence[str] = ()
+    rate: str | None = None
+    concurrency: str | None = None
+    together: bool = False
+    simulate: bool = False
+    replications: int = 1
+    refine: int | None = None
+    leverage: bool = False
+    worthwhile_ms: float = 30.0
+    find_goodput: float | None = None
+    allow_unstable: bool = False
+    load_flag: str = ""  # how the rate or the concurrency was asked for, where not by its own name
+
+
+def sweep_and_print(
+    config: Config, asked: Asked, *, json_file: Path | None, quiet: bool, run_all: RunAll | None = None, html: bool = True
+) -> Exit:
+    """``latprof sweep``; ``run_all`` makes the runs in place of the stack."""
+    from latprof.commands.run import check_writable
+
+    check_writable(json_file)
+    if asked.replications < 1:
+        raise UsageError(f"--replications must be at least 1, got {asked.replications}")
+    if asked.leverage and not asked.simulate:
+        raise UsageError("--leverage runs every point again with layers a little slower and faster; it needs --simulate")
+    made = run_all or _run_all(config, asked)
+    if asked.find_goodput is not None:
+        return _find(config, asked, asked.find_goodput, made, json_file=json_file, quiet=quiet)
+    return _sweep(config, asked, made, json_file=json_file, quiet=quiet, html=html)
+
+
+def sweep_loads_and_print(
+    config: Config, text: str, find_goodput: float | None, *, json_file: Path | None, dry_run: bool, quiet: bool
+) -> Exit:
+    """``latprof run --sweep rate=...``: the same with the flags of a run."""
+    from latprof.sweep.axes import swept_load
+
+    name, values = swept_load(text)
+    if dry_run:
+        raise UsageError("--dry-run plans one run, --sweep makes many; drop one of the two")
+    asked = Asked(**{name: values}, find_goodput=find_goodput, load_flag="--sweep")  # type: ignore[arg-type]
+    return sweep_and_print(config, asked, json_file=json_file, quiet=quiet)
+
+
+def report_sweep_and_print(folder: Path, *, json_file: Path | None, html: Path | None = None, figures: Path | None = None) -> Exit:
+    """``latprof report`` of the folder of a sweep."""
+    from latprof.commands.run import tell_figures
+    from latprof.figures import write_sweep_figures
+    from latprof.sweep.stored import read
+
+    report = read(folder)
+    _print(report, json_file)
+    if html is not None:
+        _write_html(report, folder, html)
+    if figures is not None:
+        tell_figures(write_sweep_figures(report, figures), figures)
+    return _exit_code(report)
+
+
+def _run_all(config: Config, asked: Asked) -> RunAll:
+    from latprof.sweep.runs import live, simulated
+
+    if asked.simulate:
+        if not config.uses_stub:
+            raise UsageError(f"--simulate simulates the stack in a box, not {config.every_target[0].url}; drop one of the two")
+        return partial(simulated, allow_unstable=asked.allow_unstable)
+    return partial(live, seed=config.load.seed)
+
+
+def _sweep(config: Config, asked: Asked, run_all: RunAll, *, json_file: Path | None, quiet: bool, html: bool) -> Exit:
+    from latprof.observations.folder import create, scrub
+    from latprof.pages import CONFIG, config_text
+    from latprof.sweep.axes import check, settings
+    from latprof.sweep.sweeping import Sweep, sweep
+
+    axes = _axes(asked)
+    settings(axes, is_zipped=asked.together)
+    check(config, axes, is_zipped=asked.together)
+    plan = Sweep(
+        config,
+        axes,
+        is_zipped=asked.together,
+        is_simulated=asked.simulate,
+        replications=asked.replications,
+        refine=asked.refine if asked.refine is not None else _REFINE_SIMULATED if asked.simulate else 0,
+        finds_leverage=asked.leverage,
+        worthwhile_ns=asked.worthwhile_ms * NS_PER_MS,
+    )
+    folder = create(config.out)
+    report = sweep(plan, folder, run_all, _teller(quiet))
+    kept = Config.model_validate(scrub(config.model_dump(mode="json", by_alias=True)))
+    (folder / CONFIG).write_text(config_text(kept, "sweep"), encoding="utf-8")
+    _print(report, json_file)
+    if html:
+        _write_html(report, folder, None, quiet=quiet)
+    return _exit_code(report)
+
+
+def _write_html(report: SweepReport, folder: Path, file: Path | None, *, quiet: bool = False) -> None:
+    from latprof.pages import write_sweep_page
+    from latprof.report.inert import plain
+
+    written = write_sweep_page(report, folder, file)
+    if not quiet:
+        sys.stderr.write(f"page: {plain(str(written))}\n")
+
+
+def _axes(asked: Asked) -> tuple[Axis, ...]:
+    from latprof.sweep.axes import key_axis, load_axis, speedup_axis
+
+    loads = ((name, text) for name, text in (("rate", asked.rate), ("concurrency", asked.concurrency)) if text is not None)
+    return (
+        *(speedup_axis(text) for text in asked.speedups),
+        *(key_axis(text) for text in asked.varied),
+        *(load_axis(name, text, asked.load_flag or f"--{name}") for name, text in loads),
+    )
+
+
+def _teller(quiet: bool) -> Any:
+    return (lambda _: None) if quiet else (lambda text: sys.stderr.write(f"{text}\n"))
+
+
+def _exit_code(report: SweepReport) -> Exit:
+    if report.interrupted:
+        return Exit.INTERRUPTED
+    is_sound = report.valid and not any(doubt.level == "fatal" for doubt in report.doubts)
+    return Exit.DONE if is_sound else Exit.UNTRUSTED
+
+
+def _print(report: SweepReport, json_file: Path | None) -> None:
+    from latprof.report.sweep import render
+    from latprof.report.sweep_summary import summary
+
+    with contextlib.suppress(BrokenPipeError, SystemExit):  # the reader of our output may leave
+        render(report, stderr=str(json_file) == "-")
+    _write_json(summary(report), json_file)
+
+
+def _write_json(value: Any, json_file: Path | None) -> None:
+    import orjson
+
+    if json_file is None:
+        return
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if str(json_file) == "-":
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.buffer.write(text)
+            sys.stdout.flush()
+        return
+    try:
+        json_file.write_bytes(text)
+    except OSError as error:
+        raise UsageError(f"--json {json_file}: cannot be written ({error.strerror}); the runs themselves are there") from None
+
+
+# --- the highest load that meets a goodput ------------------------------------------------------------------------------------------------
+
+
+def _find(config: Config, asked: Asked, goal: float, run_all: RunAll, *, json_file: Path | None, quiet: bool) -> Exit:
+    from latprof.analysis.sweeps.highest import highest
+    from latprof.observations.folder import create
+    from latprof.report.highest import as_json, sentences
+    from latprof.sweep.axes import check, load_axis, span
+    from latprof.sweep.sweeping import probe_of
+
+    name, text = _searched(asked, goal)
+    flag = asked.load_flag or f"--{name}"
+    low, high = span(text, flag)
+    ends = ",".join(f"{end:g}" for end in (low, high) if end is not None)
+    check(config, (load_axis(name, ends, flag),))
+    config = _with_objectives(config)
+    folder = create(config.out)
+    probe = probe_of(config, name, folder, run_all, _teller(quiet))
+    found = highest(probe, low, high, goal, is_whole=name == "concurrency", replications=asked.replications)
+    objectives_ms = {str(metric): limit_ms for metric, limit_ms in config.goodput.items()}
+    for line in sentences(found, name, goal, objectives_ms):
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"written  {folder}\n")
+    _write_json(as_json(found, name, goal, objectives_ms, folder), json_file)
+    return Exit.DONE if all(tried.trusted for tried in found.tried) or found.met is not None else Exit.UNTRUSTED
+
+
+def _searched(asked: Asked, goal: float) -> tuple[str, str]:
+    if not 0 < goal <= 1:
+        raise UsageError(f"--find-goodput wants a share of the requests such as 0.99, got {goal:g}")
+    if asked.speedups or asked.varied:
+        raise UsageError("--find-goodput searches one load; give what else is to change with --set, e.g. --set stub.speedup.decode=8")
+    loads = [(name, text) for name, text in (("rate", asked.rate), ("concurrency", asked.concurrency)) if text is not None]
+    if len(loads) != 1:
+        raise UsageError("--find-goodput wants exactly one of --rate LOW:HIGH and --concurrency LOW:HIGH, such as --rate 5:200")
+    return loads[0]
+
+
+def _with_objectives(config: Config) -> Config:
+    if config.goodput:
+        return config
+    if config.uses_stub:
+        return config.model_copy(update={"goodput": _GOODPUT_OF_THE_STUB})
+    raise UsageError("--find-goodput needs objectives; give --goodput 'ttft:200 tpot:50', or goodput in the configuration")

@@ -1,0 +1,88 @@
+"""``latprof whatif``: a change predicted from a recorded run, from its folder alone."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latprof.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from latprof.analysis.whatif.answer import Answer
+    from latprof.analysis.whatif.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the command line asks, in its words."""
+
+    speedup: Sequence[str] = ()
+    layer: Sequence[str] = ()
+    servers: Sequence[str] = ()
+    arrivals: str | None = None
+    places: int | None = None
+    shapley: bool = False
+
+
+def record_in(folder: Path) -> Record:
+    """The record of a run folder, live or simulated, complete or partial.
+
+    Raises:
+        UsageError: it is not a run folder, or nothing in it can be replayed.
+    """
+    from latprof.analysis.whatif.record import record_of
+    from latprof.observations.folder import load
+    from latprof.observations.graph import load_steps
+    from latprof.pipeline import spans_of, tables_of
+
+    observed = load(folder)
+    return record_of(observed, tables_of(observed, spans_of(observed)).e2el, load_steps(folder))
+
+
+def answer_of(folder: Path, question: Question) -> Answer:
+    """What the run in ``folder`` would have been under ``question``.
+
+    Raises:
+        UsageError: the question cannot be meant, or not of this run.
+        InconclusiveError: the replay without change does not reproduce the run.
+    """
+    from latprof.analysis.whatif.changes import read_changes
+    from latprof.analysis.whatif.prediction import what_if
+    from latprof.analysis.whatif.record import ARRIVALS, asked_load
+
+    changes = read_changes(question.speedup, question.layer, question.servers)
+    arrivals = next((one for one in ARRIVALS if one == question.arrivals), None)
+    if question.arrivals is not None and arrivals is None:
+        raise UsageError(f"--arrivals must be one of {', '.join(ARRIVALS)}, got {question.arrivals!r}")
+    record = record_in(folder)
+    load = asked_load(record, arrivals, question.places)
+    return what_if(record, changes, load, with_shapley=question.shapley)
+
+
+def answer_and_print(folder: Path, question: Question, *, json_file: Path | None) -> Exit:
+    """``latprof whatif``."""
+    import orjson
+
+    from latprof.report.whatif import render
+    from latprof.report.whatif_summary import summary
+
+    answer = answer_of(folder, question)
+    text = orjson.dumps(summary(answer), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    on_stdout = str(json_file) == "-"
+    with contextlib.suppress(BrokenPipeError, SystemExit):  # the reader of our output may leave (`| head`)
+        if on_stdout:
+            sys.stdout.buffer.write(text)
+            sys.stdout.flush()
+        render(answer, stderr=on_stdout)
+    if json_file is not None and not on_stdout:
+        try:
+            json_file.write_bytes(text)
+        except OSError as error:
+            raise UsageError(
+                f"--json {json_file}: cannot be written ({error.strerror}); name a file in a folder that can be, or - for standard output"
+            ) from None
+    return Exit.DONE
