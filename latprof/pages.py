@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
+from latprof.again import CONFIG, comparison_again, config_text, run_again, sweep_again
 from latprof.analysis.verdicts.replications import SHARES
 from latprof.config import Config
 from latprof.errors import UsageError
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from latprof.report.sweep_values import SweepReport
 
 PAGE = "report.html"
-CONFIG = "config.yaml"
 
 
 def write_page(opened: Opened, file: Path | None = None, budget: Budget | None = None) -> Path:
@@ -38,10 +35,9 @@ def write_page(opened: Opened, file: Path | None = None, budget: Budget | None =
         UsageError: it cannot be written.
     """
     folder = opened.observed.folder
-    text = page(shown_of(opened, budget))
-    if file is None and not (folder / CONFIG).exists():
-        _write(folder / CONFIG, config_of(opened))
-    return _write(folder / PAGE if file is None else file, text)
+    if file is None and not (folder / CONFIG).exists() and (text := config_of(opened)):
+        _write(folder / CONFIG, text)
+    return _write(folder / PAGE if file is None else file, page(shown_of(opened, budget)))
 
 
 def write_sweep_page(report: SweepReport, folder: Path, file: Path | None = None) -> Path:
@@ -51,8 +47,9 @@ def write_sweep_page(report: SweepReport, folder: Path, file: Path | None = None
         UsageError: it cannot be written.
     """
     from latprof.report.page.sweep import page as page_of_sweep
+    from latprof.sweep.stored import flags_of
 
-    return _write(folder / PAGE if file is None else file, page_of_sweep(report, " ".join(_sweep_again(report, folder))))
+    return _write(folder / PAGE if file is None else file, page_of_sweep(report, sweep_again(folder, flags_of(folder))))
 
 
 def write_comparison_page(told: Comparison, refused: Sequence[str], arms: tuple[Path, Path], file: Path) -> Path:
@@ -68,26 +65,15 @@ def write_comparison_page(told: Comparison, refused: Sequence[str], arms: tuple[
     samples = {
         name: [] if path.is_file() else [of_run(load(folder)) for folder in runs_at(path)] for name, path in zip("AB", arms, strict=True)
     }
-    again = f"latprof compare {shlex.join(map(str, arms))} --metric {told.metric}"
-    return _write(file, page_of_comparison(told, refused, samples, again))
-
-
-def _sweep_again(report: SweepReport, folder: Path) -> Iterator[str]:
-    """The command that makes the sweep again, with the configuration that its folder keeps."""
-    if not (folder / CONFIG).exists():
-        return
-    yield f"latprof sweep {shlex.quote(str(folder / CONFIG))}"
-    flags = {"speedup": "--speedup ", "key": "--vary ", "rate": "--", "concurrency": "--"}
-    for axis in report.axes:
-        yield f"{flags[axis.kind]}{axis.name}={','.join(f'{value:g}' for value in axis.values)}"
-    yield from (flag for flag, is_set in (("--together", report.is_zipped), ("--simulate", report.is_simulated)) if is_set)
-    if report.replications > 1:
-        yield f"--replications {report.replications}"
+    return _write(file, page_of_comparison(told, refused, samples, comparison_again(arms, told)))
 
 
 def _write(file: Path, text: str) -> Path:
+    """The whole file or none: a page cut off in the middle would open, and show less than there is."""
+    draft = file.with_name(f".{file.name}.draft")
     try:
-        file.write_text(text, encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
     except OSError as error:
         raise UsageError(f"{file}: cannot be written ({error.strerror}); name a file in a folder that can be") from None
     return file
@@ -96,14 +82,13 @@ def _write(file: Path, text: str) -> Path:
 def shown_of(opened: Opened, budget: Budget | None = None) -> Shown:
     """What the page and its pictures are made of."""
     observed = opened.observed
-    command = "latprof simulate" if observed.is_simulated else "latprof run"
     return Shown(
         report=opened.report,
         run=observed,
         layers={"ttft": opened.tables.ttft} | dict(opened.layers),
         steps=load_steps(observed.folder),
         courses=partial(courses_of, opened),
-        repeat=f"{command} {shlex.quote(str(observed.folder / CONFIG))}",
+        repeat=run_again(observed.folder, observed.meta),
         config=config_of(opened),
         limits_ms=_limits_ms(budget),
     )
@@ -121,13 +106,6 @@ def _limits_ms(budget: Budget | None) -> dict[str, dict[str, float]]:
 
 
 def config_of(opened: Opened) -> str:
-    """What the run was made from, as a configuration that makes it again: only what differs from the defaults. Secrets are not in a run folder."""
+    """What the run was made from, as a configuration that makes it again."""
     kept = opened.observed.meta.get("config")
-    return config_text(Config.model_validate(kept), opened.report.run_id) if kept else ""
-
-
-def config_text(config: Config, of: str = "") -> str:
-    """A configuration as a file, only what differs from the defaults; where it writes to is left out."""
-    told = config.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"out"})
-    text: str = yaml.safe_dump(told, sort_keys=False, allow_unicode=True) if told else "{}\n"
-    return f"# latprof {of or 'run'}\n{text}"
+    return config_text(Config.model_validate(kept), opened.report.run_id or "run") if kept else ""

@@ -70,7 +70,7 @@ def simulate_into_folder(config: Config, *, allow_unstable: bool = False) -> Pat
         _refuse_unstable(config, plan, source)
     folder = create(config.out)
     try:
-        meta = _first_meta(config, plan)
+        meta = _first_meta(config, plan) | ({"allow_unstable": True} if allow_unstable else {})
         write_meta(folder, meta)
         meta |= _play(config, plan, source, folder)
         write_meta(folder, meta | {"status": "complete"})

@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "commands": SHARED
     | set(PATH)
     | {
+        "again",
         "baseline",
         "budget",
         "budget_words",
@@ -58,7 +59,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline_simulate": SHARED | set(PATH) | {"pipeline", "simulated", "stub"},
     "simulated": SHARED | set(PATH) | {"simulated", "stub"},
     "sweep": SHARED | set(PATH) | {"config_values", "pipeline", "pipeline_simulate", "stub", "sweep"},
-    "pages": SHARED | set(PATH) | {"baseline", "budget", "pipeline"},
+    "pages": SHARED | set(PATH) | {"again", "baseline", "budget", "pipeline", "sweep"},
+    "again": SHARED | set(PATH),
     "figures": SHARED | set(PATH) | {"budget", "pages", "pipeline"},
     "baseline": SHARED | set(PATH) | {"pipeline"},
     "interleave": SHARED | set(PATH) | {"pipeline"},

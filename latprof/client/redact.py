@@ -51,7 +51,12 @@ class Redactor:
         """One line of at most ``ERROR_TEXT_LENGTH`` characters; redacted before it is cut, so that no half of a secret is left at the end."""
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
-        return self(" ".join(text.split()))[:ERROR_TEXT_LENGTH]
+        line = self(" ".join(text.split()))
+        if len(line) <= ERROR_TEXT_LENGTH:
+            return line
+        begun = line.rfind(REDACTED[0], 0, ERROR_TEXT_LENGTH)
+        splits = begun >= 0 and line.startswith(REDACTED, begun) and begun + len(REDACTED) > ERROR_TEXT_LENGTH
+        return line[: begun if splits else ERROR_TEXT_LENGTH]
 
 
 def is_sensitive(name: str) -> bool:

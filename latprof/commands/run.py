@@ -65,6 +65,8 @@ def report_and_print(
     if is_sweep(folder):
         from latprof.commands.sweep import report_sweep_and_print
 
+        if budget is not None:
+            raise UsageError(f"{folder}: is a sweep; --budget marks what is promised on the page of one run: name one of those in it")
         if exports:
             raise UsageError(f"{folder}: is a sweep; --perfetto, --folded and --otlp are of one run: name one of those in it")
         return report_sweep_and_print(folder, json_file=json_file, html=html, figures=figures)
@@ -105,6 +107,10 @@ def write_html(opened: Opened, file: Path | None = None, budget: Budget | None =
         if file is not None:
             raise
         told = f"no page: {error}"
+    except Exception as error:  # the run is measured and told: a fault in its page must not turn its exit code
+        if file is not None:
+            raise
+        told = f"no page: {type(error).__name__}: {error}; latprof report {opened.observed.folder} --html FILE shows where"
     if not quiet:
         sys.stderr.write(f"{plain(told)}\n")
 

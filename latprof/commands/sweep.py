@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -97,8 +97,8 @@ def _run_all(config: Config, asked: Asked) -> RunAll:
 
 
 def _sweep(config: Config, asked: Asked, run_all: RunAll, *, json_file: Path | None, quiet: bool, html: bool) -> Exit:
-    from latprof.observations.folder import create, scrub
-    from latprof.pages import CONFIG, config_text
+    from latprof.again import CONFIG, config_text
+    from latprof.observations.folder import create
     from latprof.sweep.axes import check, settings
     from latprof.sweep.sweeping import Sweep, sweep
 
@@ -114,15 +114,29 @@ def _sweep(config: Config, asked: Asked, run_all: RunAll, *, json_file: Path | N
         refine=asked.refine if asked.refine is not None else _REFINE_SIMULATED if asked.simulate else 0,
         finds_leverage=asked.leverage,
         worthwhile_ns=asked.worthwhile_ms * NS_PER_MS,
+        flags=tuple(_flags(asked)),
     )
     folder = create(config.out)
     report = sweep(plan, folder, run_all, _teller(quiet))
-    kept = Config.model_validate(scrub(config.model_dump(mode="json", by_alias=True)))
-    (folder / CONFIG).write_text(config_text(kept, "sweep"), encoding="utf-8")
+    (folder / CONFIG).write_text(config_text(config, "sweep"), encoding="utf-8")
     _print(report, json_file)
     if html:
         _write_html(report, folder, None, quiet=quiet)
     return _exit_code(report)
+
+
+def _flags(asked: Asked) -> Iterator[str]:
+    """The flags that make the sweep again, with those of its load in the configuration."""
+    for flag, texts in (("--speedup", asked.speedups), ("--vary", asked.varied)):
+        yield from (f"{flag}={text}" for text in texts)
+    for flag, value in (("--rate", asked.rate), ("--concurrency", asked.concurrency), ("--refine", asked.refine)):
+        if value is not None:
+            yield f"{flag}={value}"
+    switches = ("together", "simulate", "leverage", "allow_unstable")
+    yield from (f"--{name.replace('_', '-')}" for name in switches if getattr(asked, name))
+    if asked.replications > 1:
+        yield f"--replications={asked.replications}"
+    yield f"--worthwhile={asked.worthwhile_ms:g}"
 
 
 def _write_html(report: SweepReport, folder: Path, file: Path | None, *, quiet: bool = False) -> None:

@@ -55,7 +55,7 @@ def write(report: SweepReport, console: Console) -> None:
         line_of(report, line, console)
     if report.folder is not None:
         console.print(
-            f"\nwritten  {report.folder}  (latprof report {report.folder} prints this again; every run in it has a report of its own)"
+            f"\nwritten  {report.folder}  (latprof report {report.folder} prints this again, and of a folder in it that run)"
         )
 
 

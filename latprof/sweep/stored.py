@@ -44,10 +44,17 @@ def write(
             for point in points
         ],
         "leverages": leverages,
+        "flags": list(asked.flags),
     }
     draft = folder / f"{FILE}.draft"
     draft.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     draft.replace(folder / FILE)
+
+
+def flags_of(folder: Path) -> list[str] | None:
+    """The flags that asked for the sweep; None where an older version wrote the folder."""
+    flags: list[str] | None = _told(folder).get("flags")
+    return flags or None
 
 
 def is_sweep(folder: Path) -> bool:

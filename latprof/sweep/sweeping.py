@@ -24,7 +24,7 @@ _FINE = 1.1
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What is to be swept, and how hard. ``refine`` is how many rounds of further runs close in on crossings."""
+    """What is to be swept, and how hard. ``refine`` is how many rounds of further runs close in on crossings; ``flags`` are those of the command, kept to be told."""
 
     config: Config
     axes: tuple[Axis, ...]
@@ -34,6 +34,7 @@ class Sweep:
     refine: int = 0
     finds_leverage: bool = False
     worthwhile_ns: float = WORTHWHILE_NS
+    flags: tuple[str, ...] = ()
 
 
 Told = Callable[[str], None]

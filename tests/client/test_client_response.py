@@ -12,7 +12,7 @@ from scripted_peer import ANSWER, CHUNKED, DONE, FOUR, HEAD, ROLE, STOP, TAIL, T
 from latprof.client.answer import Answer, Ending
 from latprof.client.dialects.openai_chat import OPENAI_CHAT
 from latprof.client.http1 import Ended, ResponseReader
-from latprof.client.redact import REDACTED, Redactor
+from latprof.client.redact import ERROR_TEXT_LENGTH, REDACTED, Redactor
 from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
 from latprof.units import MISSING_NS
 
@@ -245,3 +245,11 @@ def test_a_peer_that_sends_anything_ends_as_a_row(data: bytes, after_head: bool)
     attempt, _ = take_in([CHUNKED if after_head else b"", data], close="")
     assert attempt.end_ns != MISSING_NS
     assert attempt.error_class != ErrorClass.NONE or after_head
+
+
+def test_a_text_is_never_cut_through_a_redacted_secret() -> None:
+    for before in range(ERROR_TEXT_LENGTH - 30, ERROR_TEXT_LENGTH + 3):
+        told = Redactor(["hush-hush"]).excerpt("x" * before + " hush-hush, and so on and so on, for as long as anybody likes to read")
+        assert len(told) <= ERROR_TEXT_LENGTH
+        assert "[" not in told.replace("[redacted]", ""), told[-20:]
+        assert "hush" not in told
