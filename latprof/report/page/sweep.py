@@ -7,17 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from latprof.analysis.sweeps.crossings import NEVER
+from latprof.analysis.sweeps.operational import is_at
 from latprof.analysis.sweeps.pooled import PooledValue
 from latprof.layers.vocabulary import path_order
 from latprof.report.colours import colour_of
 from latprof.report.page.document import document
 from latprof.report.sweep_along import sentences_along
-from latprof.report.sweep_lines import Along, Crossing, Line, lines
+from latprof.report.sweep_lines import OTHERS, Along, Crossing, Line, lines
 from latprof.report.sweep_summary import summary
 from latprof.report.sweep_values import METRICS, Axis, PointReport, SweepReport
 from latprof.units import ms
 
 _MOST_CROSSINGS = 4
+_MOST_NAMED = 6
+DOTTED = "Dotted: where others are as large as what gets faster{faster}, area against area, each measured from its own lower edge."
 
 
 def page(report: SweepReport, repeat: str) -> str:
@@ -34,6 +37,9 @@ def page(report: SweepReport, repeat: str) -> str:
             "pictures": drawn,
             "verdict": {"text": text, "mood": mood},
             "sweeps": [(name, _titled(one)) for name, one in drawn["sweep"].items()],
+            "crossing_words": DOTTED.format(faster=" (together, where that is several)"),
+            "missing": _missing(report),
+            "missing_load": _missing_load(report),
             "loads": [(name, one["title"]) for name, one in drawn["load"].items()],
             "lines": [_sentences(report, line) for line in lines(report)],
             "shown": [(metric, METRICS[metric], [column.label for column in columns]) for metric, columns in report.columns.items()],
@@ -63,7 +69,7 @@ def _verdict(report: SweepReport) -> tuple[str, str]:
     counting, points = sum(point.counts for point in report.points), len(report.points)
     if not report.valid:
         return "NOT VALID: no point of the sweep counts", "bad"
-    told = f"{counting} of {points} points count" if counting < points else f"all {points} points count"
+    told = f"{counting} of {points} points count, not {uncounted(report)}" if counting < points else f"all {points} points count"
     return f"VALID: {told}", "good" if counting == points and not report.doubts else "warn"
 
 
@@ -100,12 +106,52 @@ def _along(line: Line, one: Along) -> dict[str, Any]:
         ],
         **_bounded(values),
         "naive_ms": [_known(ms(value)) for value in one.naive_ns],
+        "faster": [name for name in names if is_at(name, line.axis) and any(told.get(name) for told in by_name)],
         "crossings": [
-            {"layer": found.layer, "k": found.at.k, "low": _known(found.at.low), "high": _known(found.at.high)}
+            {
+                "layer": found.layer,
+                "told": _crossed(found.layer, names),
+                "k": found.at.k,
+                "low": _known(found.at.low),
+                "high": _known(found.at.high),
+            }
             for found in _marked(one)
             if line.ks[0] < found.at.k < NEVER
         ],
     }
+
+
+def crossing_words(drawn: Mapping[str, Any]) -> str:
+    """What the dotted lines of `pictures`' sweep compare."""
+    faster = " + ".join(drawn["faster"])
+    return DOTTED.format(faster=f" ({faster} together)" if len(drawn["faster"]) > 1 else "")
+
+
+def uncounted(report: SweepReport) -> str:
+    """The points that count for nothing, by their settings; empty where all do."""
+    return _named([point for point in report.points if not point.counts])
+
+
+def _named(points: Sequence[PointReport]) -> str:
+    named = [point.point.name for point in points]
+    return "; ".join([*named[:_MOST_NAMED], *([f"{len(named) - _MOST_NAMED} more"] if len(named) > _MOST_NAMED else [])])
+
+
+def _missing(report: SweepReport) -> str:
+    """Of points that are not in the pictures; empty where all count."""
+    return f" Without {names}: no run there counts." if (names := uncounted(report)) else ""
+
+
+def _missing_load(report: SweepReport) -> str:
+    """The same of the load, where doubtful points are drawn."""
+    absent = _named([point for point in report.points if not point.answers])
+    doubtful = _named([point for point in report.points if point.answers and not point.counts])
+    return (f" Without {absent}: there is no run." if absent else "") + (f" Drawn, but does not count: {doubtful}." if doubtful else "")
+
+
+def _crossed(name: str, layers: Sequence[str]) -> str:
+    """A crossing's name in the picture: what is a sum of several areas says so."""
+    return name if name in layers or name == OTHERS else f"{name}, all its layers together,"
 
 
 def _marked(one: Along) -> list[Crossing]:

@@ -56,14 +56,28 @@ const FIGURES = (() => {
     axisTick: { show: false },
     axisLabel: { color: look.ink, interval: names.length > 60 ? "auto" : 0, fontSize: 11, width: 212, overflow: "truncate", formatter: of },
   });
-  // A logarithmic axis between any two values: marks at 1, 2 and 5 (or closer) of every power, never at the ragged ends.
-  const logarithmic = (look, low, high, more = {}, words = plain) => {
+  // Marks of a logarithmic axis: 1, 2 and 5 (or closer) of every power, never at the ragged ends; between values so near to each other that fewer
+  // than four of these lie there, evenly spaced ones.
+  const LEAST_MARKS = 4;
+  const exact = (value) => Number(value.toPrecision(12));
+  const evenly = (low, high, most) => {
+    const power = 10 ** Math.floor(Math.log10((high - low) / most));
+    const step = power * [1, 2, 5, 10].find((times) => (high - low) / (power * times) <= most);
+    const from = Math.ceil(exact(low / step));
+    return Array.from({ length: Math.max(0, Math.floor(exact(high / step)) - from + 1) }, (_, at) => exact((from + at) * step));
+  };
+  const marksOf = (low, high) => {
     const steps = high / low < 3 ? [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9] : high / low < 30 ? [1, 1.5, 2, 3, 4, 5, 7] : high / low < 2000 ? [1, 2, 5] : [1];
     const values = [];
     for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
-      values.push(...steps.map((step) => Number((step * 10 ** power).toPrecision(3))));
+      values.push(...steps.map((step) => exact(step * 10 ** power)));
     }
-    const customValues = values.filter((value) => value >= low && value <= high);
+    const inside = values.filter((value) => value >= low && value <= high);
+    return inside.length >= LEAST_MARKS ? inside : evenly(low, high, 10);
+  };
+  // A logarithmic axis between any two values.
+  const logarithmic = (look, low, high, more = {}, words = plain) => {
+    const customValues = marksOf(low, high);
     return axis(look, {
       type: "log",
       min: low,
@@ -149,6 +163,7 @@ const FIGURES = (() => {
 
   // --- the budget ----------------------------------------------------------------------------------------------------------------------
 
+  const THIN = 4;
   // Layers stacked at every column; what is known to be wait is hatched; a budget is a tick.
   const budget = (data, look, { share = false } = {}, echarts) => {
     const columns = data.columns.map((column) => column.label);
@@ -164,14 +179,15 @@ const FIGURES = (() => {
         stack: "layers",
         barWidth: "62%",
         emphasis: { focus: "series" },
-        itemStyle: { color: layer.colour, borderColor: look.paper, borderWidth: 1 },
+        itemStyle: { color: layer.colour, borderColor: look.paper, borderWidth: 0 },
       };
       const rest = layer.total_ms.map((total, at) => scale(total - layer.wait_ms[at], at));
       const waits = layer.wait_ms.map(scale);
       // The name stands in the larger part of the two, or the figure where there is but one and no room for the name. An axis ends up to a fifth
       // beyond the longest bar.
+      const pixels = (value) => (0.8 * (look.width - leftOf(rows) - 24) * value) / longest;
       const said = (mine, other, at) => {
-        const room = (0.8 * (look.width - leftOf(rows) - 24) * mine[at]) / longest - 6;
+        const room = pixels(mine[at]) - 6;
         const figure = other[at] === 0 ? number(mine[at]) : "";
         if (mine[at] < other[at]) return "";
         return room > wide(layer.layer, look, echarts, 11) ? layer.layer : room > wide(figure, look, echarts, 11) ? figure : "";
@@ -179,7 +195,8 @@ const FIGURES = (() => {
       const labelled = (mine, other) =>
         mine.map((value, at) => {
           const text = said(mine, other, at);
-          return { value, label: { show: text !== "", formatter: () => text } };
+          // A line takes its width from what it is drawn around: of a thin layer nothing would be left, and bars show what they add up from.
+          return { value, itemStyle: { borderWidth: pixels(value) > THIN ? 0.5 : 0 }, label: { show: text !== "", formatter: () => text } };
         });
       const label = { color: onColour(layer.colour), fontSize: 11, fontFamily: look.font };
       const parts = [{ ...common, data: labelled(rest, waits), label }];
@@ -257,7 +274,10 @@ const FIGURES = (() => {
           show: true,
           position: "right",
           color: look.ink,
-          formatter: ({ value }) => `${signed(value)} (${percent(value / data.more_ms)})`,
+          formatter: ({ value, dataIndex }) => {
+            const { share } = data.layers[dataIndex];
+            return share === null ? signed(value) : `${signed(value)} (${percent(share)})`;
+          },
         },
       },
     ],
@@ -395,7 +415,14 @@ const FIGURES = (() => {
       const pick = (values) => [...seen, seen[seen.length - 1]].map((at) => values[at]);
       const floor = 0.5 / arm.n;
       const xs = [...seen.map((at) => arm.value_ms[at]), ends];
-      const [shares, lows, highs] = [pick(arm.share), pick(arm.low).map((low) => Math.max(low, floor)), pick(arm.high)];
+      const [shares, lows, highs] = [pick(arm.share), pick(arm.low).map((low) => (low === null ? null : Math.max(low, floor))), pick(arm.high)];
+      // Where there is a band, stretch by stretch.
+      const stretches = xs.reduce((found, _x, at) => {
+        if (lows[at] === null || !seen.length) return found;
+        if (at && lows[at - 1] !== null && found.length) found[found.length - 1].push(at);
+        else found.push([at]);
+        return found;
+      }, []);
       return [
         {
           type: "line",
@@ -406,7 +433,7 @@ const FIGURES = (() => {
           itemStyle: { color: colours[number_of % 2] },
           data: seen.length ? xs.map((x, at) => [x, shares[at], lows[at], highs[at], x === ends]) : [],
         },
-        ...(seen.length ? [band(xs, lows, highs, colours[number_of % 2], arm.name)] : []),
+        ...stretches.map((of) => band(...[xs, lows, highs].map((values) => of.map((at) => values[at])), colours[number_of % 2], arm.name)),
       ];
     });
     const most = Math.max(...told.arms.map((arm) => arm.n), 2);
@@ -425,7 +452,7 @@ const FIGURES = (() => {
               value[4]
                 ? row(color, seriesName, `the longest: ${ms(value[0])}`)
                 : row(color, seriesName, `${percent(value[1])} above ${ms(value[0])}`) +
-                  `<div>95 % band ${percent(value[2])} … ${percent(value[3])}</div>`,
+                  (value[2] === null ? "" : `<div>95 % band ${percent(value[2])} … ${percent(value[3])}</div>`),
             )
             .join(""),
       },
@@ -441,7 +468,9 @@ const FIGURES = (() => {
   // TTFT over the run as a heat map, and under it how late the generator was: a wave in the lower one explains one in the upper.
   const heat = (data, look, _, echarts) => {
     const middle = data.late_ms.map((_value, at) => (data.edges_s[at] + data.edges_s[at + 1]) / 2);
-    const most = Math.max(...data.cells.map((cell) => cell[2]));
+    const most = Math.max(...data.cells.map((cell) => cell[2]), 0);
+    // Of failures alone there is only the lower half.
+    const counted = data.cells.length > 0;
     const first = data.edges_s[0];
     const last = data.edges_s[data.edges_s.length - 1];
     const cut =
@@ -456,14 +485,23 @@ const FIGURES = (() => {
     const failures = data.failed.some((count) => count > 0);
     // At the left edge, not where the warm-up ends.
     const axisLine = { show: true, onZero: false, lineStyle: { color: look.line } };
+    // Both panels begin at the same place, whatever stands beside their axes: their times are read across.
+    const [shortest, longest] = counted ? [data.edges_ms[0], data.edges_ms[data.edges_ms.length - 1]] : [1, 10];
+    const highest = Math.max(...[...data.late_ms, ...(failures ? data.failed : [])].map((value) => value ?? 0)) || 1;
+    const step = evenly(0, highest, 2)[1];
+    const top = step * Math.ceil(exact(highest / step));
+    const beside = [...marksOf(shortest, longest), ...evenly(0, top, 4)].map((value) => wide(plain(value), look, echarts));
+    const nameGap = Math.max(48, Math.ceil(Math.max(...beside)) + 20);
+    const panel = { left: nameGap + 18, right: 24, outerBoundsMode: "none" };
     const time = (grid, more) => axis(look, { type: "value", gridIndex: grid, min: first, max: last, ...more });
     return {
       ...ground(look),
       grid: [
-        { left: 66, right: 24, top: 42, height: "52%" },
-        { left: 66, right: 24, top: "74%", bottom: 44 },
+        { ...panel, top: 42, height: counted ? "52%" : 0 },
+        { ...panel, top: counted ? "74%" : 14, bottom: 44 },
       ],
       visualMap: {
+        show: counted,
         type: "continuous",
         min: 0,
         max: most,
@@ -479,12 +517,24 @@ const FIGURES = (() => {
         inRange: { color: look.heat },
       },
       xAxis: [
-        time(0, { axisLabel: { show: false } }),
+        time(0, { axisLabel: { show: false }, show: counted }),
         time(1, { name: "s since the measured load began", nameGap: 28, axisLabel: { color: look.muted, hideOverlap: true, showMinLabel: false, showMaxLabel: false, formatter: plain } }),
       ],
       yAxis: [
-        logarithmic(look, data.edges_ms[0], data.edges_ms[data.edges_ms.length - 1], { name: "TTFT, ms", nameGap: 48, axisLine }),
-        axis(look, { type: "value", gridIndex: 1, axisLine, name: failures ? "late ms, failed" : "late, ms", nameGap: 48, splitNumber: 2 }),
+        counted
+          ? logarithmic(look, shortest, longest, { name: "TTFT, ms", nameGap, axisLine })
+          : { type: "value", show: false },
+        axis(look, {
+          type: "value",
+          gridIndex: 1,
+          axisLine,
+          name: failures ? "late ms, failed" : "late, ms",
+          nameGap,
+          min: 0,
+          max: top,
+          interval: step,
+          axisLabel: { color: look.muted, formatter: plain },
+        }),
       ],
       series: [
         {
@@ -528,8 +578,8 @@ const FIGURES = (() => {
                 xAxisIndex: 1,
                 yAxisIndex: 1,
                 name: "failed",
-                data: middle.map((at, index) => [at, data.failed[index]]),
-                itemStyle: { color: look.bad },
+                // Those of the warm-up count nowhere.
+                data: middle.map((at, index) => ({ value: [at, data.failed[index]], itemStyle: { color: at < 0 ? look.muted : look.bad } })),
                 tooltip: { formatter: ({ value }) => `${value[1]} failed` },
               },
             ]
@@ -583,7 +633,7 @@ const FIGURES = (() => {
       data.crossings
         .filter((one) => one.k !== null)
         .map((one) => {
-          const text = `${one.layer} at ${Number(one.k.toPrecision(3))}`;
+          const text = `${one.told} at ${Number(one.k.toPrecision(3))}`;
           const x = left + ((look.width - left - right) * Math.log(one.k / first)) / Math.log(last / first);
           return { k: one.k, text, x, width: wide(text, look, echarts) };
         }),
@@ -671,7 +721,7 @@ const FIGURES = (() => {
       xAxis: axis(look, {
         type: "log",
         logBase: 2,
-        name: `${data.axis}: times faster`,
+        name: `${data.axis}${data.faster.length > 1 ? ` (${data.faster.join(" + ")})` : ""}: times faster`,
         nameGap: 28,
         min: data.ks[0],
         max: data.ks[data.ks.length - 1],
