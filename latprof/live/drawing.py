@@ -21,7 +21,7 @@ from rich.cells import cell_len, set_cell_size
 from latprof.analysis.validity.doubts import Doubt
 from latprof.live.marks import BLOCKS, Marks, bar, chart, widths_of
 from latprof.live.terminal import Line, Segment
-from latprof.live.values import Bar, Driven, Moment, Sampled, Shown, Step
+from latprof.live.values import ENOUGH_FOR_P99, Bar, Driven, Moment, Sampled, Shown, Step, Ttft
 from latprof.report.colours import colour_of
 from latprof.report.inert import plain
 from latprof.units import NS_PER_MS, NS_PER_S
@@ -203,10 +203,21 @@ def _of(driven: Driven) -> list[_Tile]:
     return [
         _Tile("rate", _rate(driven.achieved_per_s), wanted, lambda one: one.rate_per_s, "green", "yellow" if behind else ""),
         _Tile("TTFT p50 now", _ms(driven.now.p50_ns), (f"run {_ms(driven.so_far.p50_ns)}",), lambda one: one.p50_ns, "cyan"),
-        _Tile("TTFT p99 now", _ms(driven.now.p99_ns), (f"run {_ms(driven.so_far.p99_ns)}",), lambda one: one.p99_ns, "magenta"),
+        _Tile(
+            f"{_high(driven.now)} now, n {driven.now.n}", _ms(driven.now.p99_ns), (_of_the_run(driven),), lambda one: one.p99_ns, "magenta"
+        ),
         _Tile("in flight", str(driven.in_flight), waits, lambda one: float(one.in_flight), "blue"),
         _Tile("requests", sent, done, lambda one: one.tokens_per_s, "white", "bold red" if driven.failed else ""),
     ]
+
+
+def _high(ttft: Ttft) -> str:
+    return "p99" if ttft.n >= ENOUGH_FOR_P99 else "max"
+
+
+def _of_the_run(driven: Driven) -> str:
+    name = "run" if _high(driven.so_far) == _high(driven.now) else f"run {_high(driven.so_far)}"
+    return f"{name} {_ms(driven.so_far.p99_ns)}"
 
 
 def _tiles(shown: Shown, driven: Driven, size: tuple[int, int], marks: Marks) -> list[Line]:
@@ -247,7 +258,7 @@ def _in_brief(driven: Driven, width: int) -> list[Line]:
     told = [
         ("rate", f"{_rate(driven.achieved_per_s)}{intended}"),
         ("p50", _ms(driven.now.p50_ns)),
-        ("p99", _ms(driven.now.p99_ns)),
+        (_high(driven.now), _ms(driven.now.p99_ns)),
         ("in flight", str(driven.in_flight)),
         ("ok", str(driven.ok)),
         ("failed", str(driven.failed)),
@@ -350,13 +361,23 @@ def _table(sampled: Sampled, width: int, rows: int, marks: Marks) -> list[Line]:
     )
     room = max(0, width - name_wide - 16 - (9 if has_tail else 0))
     tail = f" {_TAIL}" if has_tail else ""
-    of_what = f"in ms, of a sample of {sampled.n} requests" if width >= 60 else f"of {sampled.n}"
-    head = (seg(f"{'layer':<{name_wide}}", "bold"), seg(f"{'p50':>8} share{tail}  {of_what}", "dim"))
+    columns = f"{'p50':>8} share{tail}  "
+    of_what = next((words for words in _of_what(sampled) if name_wide + cell_len(columns) + cell_len(words) <= width), "")
+    head = (seg(f"{'layer':<{name_wide}}", "bold"), seg(f"{columns}{of_what}", "dim"))
     drawn: list[Line] = [head, *(_row(one, sampled, (name_wide, room), longest_ns, marks, has_tail=has_tail) for one in bars)]
     if others:
         rest = Bar(f"{len(others)} others", *(sum(getattr(one, name) for one in others) for name in ("p50_ns", "wait_ns", "tail_ns")))
         drawn.append(tuple((text, "dim") for text, _ in _row(rest, sampled, (name_wide, 0), longest_ns, marks, has_tail=has_tail)))
     return drawn[:rows]
+
+
+def _of_what(sampled: Sampled) -> Iterable[str]:
+    """What the figures are of, in ever fewer words."""
+    ages = f"{sampled.newest_ns / NS_PER_S:.0f}-{sampled.oldest_ns / NS_PER_S:.0f} s old"
+    yield f"in ms, of a sample: {sampled.n} of {sampled.of} requests, {ages}"
+    yield f"in ms, of {sampled.n} of {sampled.of}, {ages}"
+    yield f"{sampled.n} of {sampled.of}, {ages}"
+    yield f"of {sampled.n}"
 
 
 def _largest_ns(one: Bar) -> float:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from latprof.analysis.quantiles import percentile
 from latprof.live.histogram import Histogram
-from latprof.live.values import UNKNOWN, Moment, Ttft
+from latprof.live.values import ENOUGH_FOR_P99, UNKNOWN, Moment, Ttft
 from latprof.observations.columns import IntArray, elapsed_ns, int_column, known
 from latprof.units import NS_PER_MS, NS_PER_S
 
@@ -110,7 +110,8 @@ class Recent:
     @property
     def so_far(self) -> Ttft:
         """TTFT of the requests that succeeded."""
-        return Ttft(self._ttft.percentile(0.5), self._ttft.percentile(0.99), self._ttft.n)
+        few = self._ttft.n < ENOUGH_FOR_P99
+        return Ttft(self._ttft.percentile(0.5), self._ttft.percentile(1.0 if few else 0.99), self._ttft.n)
 
     def now(self, now_ns: int) -> Ttft:
         """TTFT of the first tokens of the last seconds, also of answers that still go on."""
@@ -163,7 +164,8 @@ class Recent:
 
     def _first_tokens(self, after_ns: int, until_ns: int) -> Ttft:
         ttfts_ns = np.concatenate([window.ttft_ns(after_ns, until_ns) for window in (self._ended, self._flying)])
-        return Ttft(percentile(ttfts_ns, 0.5), percentile(ttfts_ns, 0.99), len(ttfts_ns))
+        few = len(ttfts_ns) < ENOUGH_FOR_P99
+        return Ttft(percentile(ttfts_ns, 0.5), percentile(ttfts_ns, 1.0 if few else 0.99), len(ttfts_ns))
 
     def _per_s(self, name: str) -> float:
         first, last = self._counted[0], self._counted[-1]

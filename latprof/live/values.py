@@ -10,13 +10,16 @@ from latprof.analysis.validity.doubts import Doubt
 
 UNKNOWN = math.nan
 
+ENOUGH_FOR_P99 = 100
+"""With fewer requests no p99 is shown, but the largest, under that name. (The report wants 1000; what is shown now is over in a second.)"""
+
 End = Literal["known", "starts", "estimate", "unknown"]
 """How the end of a phase is known: by its duration or its schedule; that of the session starts alone; from the pace so far; not at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ttft:
-    """TTFT over some requests, from the intended start, in ns."""
+    """TTFT over some requests, from the intended start, in ns. Of fewer than `ENOUGH_FOR_P99` ``p99_ns`` is the largest."""
 
     p50_ns: float = UNKNOWN
     p99_ns: float = UNKNOWN
@@ -46,12 +49,18 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """The layer budget of a sample: ``bars`` in path order. They add up to ``p50_ns``, and to ``tail_ns`` (NaN where there are too few)."""
+    """The layer budget of a sample: ``bars`` in path order. They add up to ``p50_ns``, and to ``tail_ns`` (NaN where there are too few).
+
+    It is of ``n`` requests, drawn from ``of``; the oldest of them should have started ``oldest_ns`` ago, the newest ``newest_ns``.
+    """
 
     bars: tuple[Bar, ...]
     p50_ns: float
     tail_ns: float
     n: int
+    of: int
+    oldest_ns: float = UNKNOWN
+    newest_ns: float = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

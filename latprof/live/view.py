@@ -19,6 +19,7 @@ from latprof.report.inert import plain
 
 REDRAWN_EVERY_S = 0.3
 _PATIENCE_S = 2.0
+_SUSPENDED = "the load goes on; fg shows it again, and Ctrl-C there ends it\n"
 
 
 class View:
@@ -53,6 +54,10 @@ class View:
         held = self._drawing.acquire(timeout=_PATIENCE_S)
         try:
             self._terminal.leave()
+            # To stop the processes that send would make everything late that an open loop has due meanwhile.
+            with contextlib.suppress(OSError):
+                self._stream.write(_SUSPENDED)
+                self._stream.flush()
             os.kill(os.getpid(), signal.SIGSTOP)
         finally:
             if held:

@@ -41,7 +41,14 @@ def made_sampled(*, has_tail: bool = True) -> Sampled:
     bars = tuple(
         Bar(name, p50 * NS_PER_MS, wait * NS_PER_MS, tail * NS_PER_MS if has_tail else math.nan) for name, p50, wait, tail in _LAYERS
     )
-    return Sampled(bars, sum(one.p50_ns for one in bars), sum(one.tail_ns for one in bars), 84 if has_tail else 12)
+    return Sampled(
+        bars,
+        sum(one.p50_ns for one in bars),
+        sum(one.tail_ns for one in bars),
+        *((84, 553) if has_tail else (12, 140)),
+        31.4 * NS_PER_S,
+        2.2 * NS_PER_S,
+    )
 
 
 def made_driven(**changes: Any) -> Driven:

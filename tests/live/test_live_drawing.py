@@ -65,13 +65,24 @@ def test_the_view_reads_as_it_should(name: str) -> None:
     assert drawn == golden.read_text(encoding="utf-8")
 
 
+def test_the_largest_of_a_few_is_not_called_a_p99() -> None:
+    few, many = Ttft(120 * NS_PER_MS, 140 * NS_PER_MS, 43), Ttft(120 * NS_PER_MS, 160 * NS_PER_MS, 400)
+    for now, so_far, told in ((few, few, "run 140 ms"), (few, many, "run p99 160 ms"), (many, many, "run 160 ms")):
+        for size in ((80, 24), (200, 50)):
+            drawn = text_of(lines(made_shown(driven=made_driven(now=now, so_far=so_far), doubts=()), size))
+            assert f"{'p99' if now is many else 'max'} now, n {now.n}" in drawn
+            assert told in drawn
+        brief = text_of(lines(made_shown(driven=made_driven(now=now, so_far=so_far)), (60, 4)))
+        assert ("p99 " in brief) == (now is many)
+
+
 def test_ascii_is_ascii() -> None:
     assert text_of(lines(made_shown(), (80, 24), ASCII)).isascii()
 
 
 def spoiled(shown: Shown) -> Shown:
     """The same with hostile words wherever a stranger may have put some."""
-    sampled = Sampled((Bar(HOSTILE, 9e7, 1e7, 9e7), Bar(f"unattributed@{HOSTILE}", 9e6, 0, 9e6)), 9.9e7, 9.9e7, 50)
+    sampled = Sampled((Bar(HOSTILE, 9e7, 1e7, 9e7), Bar(f"unattributed@{HOSTILE}", 9e6, 0, 9e6)), 9.9e7, 9.9e7, 50, 600)
     return made_shown(
         load=HOSTILE,
         target=HOSTILE,

@@ -54,6 +54,18 @@ def test_now_is_the_last_five_seconds_by_first_token_and_so_far_is_everything() 
     assert math.isnan(recent.now(s(30)).p50_ns)
 
 
+@pytest.mark.parametrize("n", [1, 30, 99, 100, 400])
+def test_a_p99_is_given_from_a_hundred_requests_on_and_before_that_the_largest(n: int) -> None:
+    recent = Recent(0)
+    recent.end(table(*(attempt(number, 1.0, 0.1 + 0.001 * (number % n)) for number in range(n))), s(2))
+    found = recent.now(s(2))
+    assert found.n == n
+    largest_ns = (0.1 + 0.001 * (n - 1)) * NS_PER_S
+    wanted_ns = largest_ns if n < 100 else (0.1 + 0.001 * 0.99 * (n - 1)) * NS_PER_S
+    assert found.p99_ns == pytest.approx(wanted_ns, rel=1e-6)
+    assert recent.so_far.p99_ns == pytest.approx(wanted_ns, rel=0.01)
+
+
 def test_answers_that_go_on_count_now_and_are_counted_once() -> None:
     recent = Recent(0)
     recent.fly(in_flight(attempt(1, 1.0, 0.2), attempt(2, 1.1, None)), s(1.5))

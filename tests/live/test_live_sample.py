@@ -12,7 +12,7 @@ import pytest
 from latprof.client.stamps import Attempt, ErrorClass
 from latprof.client.trace_ids import trace_ids
 from latprof.clock import WallAnchor
-from latprof.live.sample import LayerSample
+from latprof.live.sample import _WINDOW_NS, LayerSample
 from latprof.observations.columns import batch_of
 from latprof.schedule.plan import WARMUP
 from latprof.spans.span import Span, SpanEvent, SpanKind
@@ -121,11 +121,11 @@ def test_layers_add_up_to_the_ttft_of_the_sample(batches: Callable[[Sequence[Spa
 
 def test_a_request_waits_for_its_spans_as_long_as_they_have_taken(batches: Callable[[Sequence[Span]], list[pa.RecordBatch]]) -> None:
     sample = LayerSample(ANCHOR, (), GRACE_NS, allowance=1.0)
-    early, late = attempt(1, 0), attempt(2, NS_PER_S)
+    early, late = attempt(1, 0), attempt(2, 2 * NS_PER_S)
     sample.take_spans(batches(spans_of(early)))
     sample.take_requests(table([early, late]))
     sample.understand(0)
-    sample.understand(early.end_ns + EXPORTED_NS + 600 * MS)
+    sample.understand(early.end_ns + EXPORTED_NS + 2 * NS_PER_S)
     first = sample.sampled
     assert first is not None
     assert first.n == 1, "the spans of the second one may be on their way"
@@ -160,7 +160,7 @@ def test_failures_are_left_out_and_warm_up_is_left_behind() -> None:
     untold = attempt(2, 0)
     untold.first_token_ns = MISSING_NS
     sample.take_requests(table([failed, untold, attempt(3, 0, phase=WARMUP)]))
-    sampled_after(sample, 3)
+    sampled_after(sample, 4)
     found = sample.sampled
     assert found is not None
     assert found.n == 1, "the warm-up is looked at as well"
@@ -224,10 +224,58 @@ def test_a_share_that_is_raised_again_takes_only_what_began_afterwards(
 
 def test_requests_and_spans_agree_on_who_is_in_the_sample(batches: Callable[[Sequence[Span]], list[pa.RecordBatch]]) -> None:
     sample = LayerSample(ANCHOR, (), GRACE_NS)
-    sample._share.lower()
+    sample._share.lower(16**8 // 2)
     made = [attempt(number, 0) for number in range(200)]
     sample.take_spans(batches([span for one in made for span in spans_of(one)]))
     sample.take_requests(table(made))
     with_spans, with_rows = set(sample._spans["trace_id"].to_pylist()), set(sample._due["trace_id"].to_pylist())
     assert with_spans == with_rows
     assert 70 < len(with_spans) < 130
+
+
+def _uniform_apart(some: Sequence[int], among: Sequence[int]) -> float:
+    """Kolmogorov and Smirnov's distance of ``some`` from all they were drawn from, in units in which 1.63 is rarer than one in a hundred."""
+    ranks = np.searchsorted(np.sort(among), np.sort(some), side="right") / len(among)
+    steps = np.arange(len(some) + 1) / len(some)
+    apart = max(np.abs(ranks - steps[1:]).max(), np.abs(ranks - steps[:-1]).max())
+    return float(apart * math.sqrt(len(some)))
+
+
+@pytest.mark.parametrize("burst", [1, 4], ids=["steady", "four times as many from 20 to 30 s"])
+def test_the_sample_is_a_fair_one_of_the_last_minute_from_the_beginning(burst: int) -> None:
+    """TTFT rises all the time: a sample that is too old, or has too many of one second, has another median than the requests it stands for."""
+    cpu = Cpu(3 * MS)
+    sample = LayerSample(ANCHOR, (), 0, cpu_ns=cpu)
+    cpu.watch(sample)
+    made: list[Attempt] = []
+    asked = 0
+    rng = np.random.default_rng(1)
+    for second in range(90):
+        came = []
+        for offset in range(50 * (burst if 20 <= second < 30 else 1)):
+            came.append(attempt(asked, second * NS_PER_S + offset * 5 * MS, 20 + 4 * second + int(rng.integers(40))))
+            asked += 1
+        made += came
+        sample.take_requests(table(came))
+        sample.understand((second + 1) * NS_PER_S + 500 * MS)
+        if second < 3:
+            continue
+        found = sample.sampled
+        assert found is not None
+        until_ns = sample._until_ns
+        population = [one for one in made if until_ns - _WINDOW_NS <= one.end_ns < until_ns]
+        assert found.of == len(population), "it says of how many"
+        # After a burst the bound is that of the burst for a minute, and fewer are shown.
+        assert found.newest_ns < (12 if burst == 1 else 20) * NS_PER_S, (
+            f"at {second} s nothing is younger than {found.newest_ns / NS_PER_S:.1f} s"
+        )
+        assert found.newest_ns <= found.oldest_ns < _WINDOW_NS + 12 * NS_PER_S
+        if second % 10 == 9:
+            mine = {one.intended_ns for one in sample._shown}
+            assert _uniform_apart([*mine], [one.intended_ns for one in population]) < 1.63
+            ttfts_ms = [(one.first_token_ns - one.intended_ns) / MS for one in population]
+            error = math.sqrt(math.pi / 2) * float(np.std(ttfts_ms)) / math.sqrt(found.n)  # of a median, about
+            assert found.p50_ns / MS == pytest.approx(float(np.median(ttfts_ms)), abs=3 * error)
+    assert sample.sampled is not None
+    assert sample.sampled.n >= (40 if burst == 1 else 10), "and the allowance is used"
+    assert cpu.used_ns <= 0.004 * 92 * NS_PER_S + 24 * 3 * MS
