@@ -144,6 +144,15 @@ def test_nothing_known_is_no_reason_to_doubt_but_nothing_done_is() -> None:
     assert doubts(Facts(ok=10)) == (doubts(dataclasses.replace(CLEAN, spans=0))[0],)  # only the note on spans
 
 
+def test_a_run_ended_before_its_load_is_not_sent_to_look_for_errors() -> None:
+    nothing = next(doubt for doubt in doubts(Facts(interrupted=True)) if doubt.id == "no_success")
+    assert nothing.level == "fatal"
+    assert "before its load began" in nothing.text
+    assert "error" not in nothing.remedy
+    failed = next(doubt for doubt in doubts(Facts(interrupted=True, failed=3, errors={"interrupted": 3})) if doubt.id == "no_success")
+    assert "error_text" in failed.remedy, "where there are errors they are the thing to look at"
+
+
 def test_an_interrupted_run_is_not_blamed_for_its_rate() -> None:
     raised = doubts(dataclasses.replace(CLEAN, interrupted=True, offered_per_s=30.0))
     assert [doubt.id for doubt in raised] == ["interrupted"]

@@ -118,6 +118,10 @@ def no_success(facts: Facts) -> Doubt | None:
     """Nothing to measure."""
     if facts.ok:
         return None
+    if facts.interrupted and not facts.failed:
+        return Doubt(
+            "no_success", "fatal", "no request was made: the run was ended before its load began", "run it again, and let the load begin"
+        )
     what = (
         f"not one of {facts.failed} requests succeeded ({_listed(facts.errors)}{_said(facts)})" if facts.failed else "no request was made"
     )
