@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from rich.box import SIMPLE, Box
@@ -25,7 +25,20 @@ from latprof.report.inert import harmless
 from latprof.report.table import BAR_WIDTH, Grid, Line, broken, grid
 from latprof.report.targets import TARGET_HEAD, TARGET_NOTE, target_cells
 from latprof.report.values import Budget, Report
-from latprof.report.words import NAMES, SIMULATED, Mood, by_prefix, facts, in_ms, largest, of_the_call, verdict
+from latprof.report.words import (
+    NAMES,
+    SIMULATED,
+    Mood,
+    by_prefix,
+    counted,
+    facts,
+    footnotes,
+    in_ms,
+    largest,
+    of_percentiles,
+    of_the_call,
+    verdict,
+)
 
 _STYLES: Mapping[Level, str] = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
 _ASCII_LINES = Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
@@ -96,15 +109,11 @@ def _budget(budget: Budget, console: Console) -> None:
     console.print(Text(largest(budget, laid_out), "bold"))
     console.print(by_prefix(budget))
     console.print()
-    console.print(f"{NAMES[budget.metric]} budget in ms: what each layer contributes at a percentile ({budget.requests} {_of(budget)})")
+    console.print(f"{NAMES[budget.metric]} budget in ms: what each layer contributes at a percentile ({budget.requests} {counted(budget)})")
     console.print(_table(laid_out, console))
-    for note in _footnotes(budget, laid_out):
+    for note in footnotes(budget, laid_out):
         console.print(Padding(Text(note, "dim"), (0, 0, 0, 2)))
     console.print()
-
-
-def _of(budget: Budget) -> str:
-    return "tasks" if budget.metric == TASK else "requests"
 
 
 def _table(laid_out: Grid, console: Console) -> Table:
@@ -151,23 +160,6 @@ def _drawn(line: Line, *, ascii_only: bool) -> Text:
     return Text(wait * line.bar_wait, "yellow") + Text(rest * line.bar_rest, "blue")
 
 
-def _footnotes(budget: Budget, laid_out: Grid) -> Iterator[str]:
-    first = budget.columns[0].label
-    dash = "; - was not told apart" if laid_out.has_untold_parts else ""
-    yield f"Layers add up to the last row (Harrell-Davis percentiles of {NAMES[budget.metric]}). share, wait and service are at {first}{dash}."
-    if any(column.kind == "tail mean" for column in budget.columns):
-        yield f"tail mean: the mean of the slowest 5 % of the {_of(budget)}."
-    names = []
-    if laid_out.has_merged:
-        names.append("a+b is time of neighbours that nothing tells apart")
-    if laid_out.has_unattributed:
-        names.append("unattributed@hop is time inside that hop which no layer claims")
-    if names:
-        yield "; ".join(names) + "."
-    if laid_out.hidden:
-        yield f"Nothing to print: {', '.join(laid_out.hidden)}."
-
-
 # --- the rest -----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -197,11 +189,9 @@ def _metrics(report: Report, console: Console) -> None:
     for metric, name in {**SAMPLED, TASK: "task"}.items():
         found = report.metrics[metric]
         if found.n:
-            table.add_row(name, in_ms(found.mean), *(in_ms(value) for value in found.percentiles), str(found.n))
+            table.add_row(name, in_ms(found.mean), *(in_ms(value) for value in found.given), str(found.n))
     console.print(table)
-    console.print(
-        Padding(Text("Linearly interpolated percentiles, from the intended start unless it says from send.", "dim"), (0, 0, 0, 2))
-    )
+    console.print(Padding(Text(of_percentiles(report), "dim"), (0, 0, 0, 2)))
     console.print()
 
 

@@ -78,6 +78,36 @@ def by_prefix(budget: Budget) -> str:
     return f"Together, {_where(first)}: {', '.join(told)}." if sums else ""
 
 
+def counted(budget: Budget) -> str:
+    """What a budget counts: requests, or tasks."""
+    return "tasks" if budget.metric == TASK else "requests"
+
+
+def footnotes(budget: Budget, laid_out: Grid) -> Iterator[str]:
+    """How the table of a budget is to be read."""
+    first = budget.columns[0].label
+    dash = "; - was not told apart" if laid_out.has_untold_parts else ""
+    yield f"Layers add up to the last row (Harrell-Davis percentiles of {NAMES[budget.metric]}). share, wait and service are at {first}{dash}."
+    if any(column.kind == "tail mean" for column in budget.columns):
+        yield f"tail mean: the mean of the slowest 5 % of the {counted(budget)}."
+    names = []
+    if laid_out.has_merged:
+        names.append("a+b is time of neighbours that nothing tells apart")
+    if laid_out.has_unattributed:
+        names.append("unattributed@hop is time inside that hop which no layer claims")
+    if names:
+        yield "; ".join(names) + "."
+    if laid_out.hidden:
+        yield f"Nothing to print: {', '.join(laid_out.hidden)}."
+
+
+def of_percentiles(report: Report) -> str:
+    """How the table of metrics is to be read."""
+    refused = any(math.isnan(value) for found in report.metrics.values() if found.n for value in found.given)
+    dash = "; - where the sample is too small" if refused else ""
+    return f"Linearly interpolated percentiles, from the intended start unless it says from send{dash}."
+
+
 def _rise(budget: Budget) -> str:
     """Which layer the tail comes from."""
     first, last = budget.columns[0], budget.columns[-1]

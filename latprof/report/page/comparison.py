@@ -6,16 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from latprof.analysis.quantiles import Numbers
+from latprof.analysis.quantiles import Numbers, rests_on_enough
 from latprof.analysis.verdicts.arms import Arm, Key
-from latprof.analysis.verdicts.compare import Change, Comparison
+from latprof.analysis.verdicts.compare import Change, Comparison, layer_keys
+from latprof.analysis.verdicts.estimates import Estimate
 from latprof.analysis.verdicts.replications import SHARES, Selector
 from latprof.report.colours import colour_of
 from latprof.report.comparison import arms, footnotes, headline, moved_words
 from latprof.report.comparison_summary import summary
-from latprof.report.page.distribution import tails
+from latprof.report.page.distribution import tails, tails_words
 from latprof.report.page.document import document
 from latprof.units import ms
+
+UNTOLD = "not told apart"
+"""The part of a bar whose layers that side does not tell."""
 
 Samples = Mapping[str, Sequence[Mapping[str, Numbers]]]
 """Arm name (``A``, ``B``) -> its runs -> metric -> the sample, in ns and in order of intended start."""
@@ -40,6 +44,8 @@ def page(told: Comparison, refused: Sequence[str], samples: Samples, repeat: str
             ],
             "arms": list(arms(told)),
             "moved": [moved_words(one) for one in told.moved],
+            "left_out": _left_out(told),
+            "tails_words": tails_words(drawn["tails"]),
             "tails": [(metric, one["name"]) for metric, one in drawn["tails"].items()],
             "forests": [(name, one["title"]) for name, one in drawn["forest"].items()],
             "notes": list(footnotes(told)),
@@ -76,10 +82,13 @@ def _at(change: Change) -> str:
 
 
 def _forest(title: str, changes: Sequence[Change]) -> dict[str, Any]:
-    return {
-        "title": title,
-        "rows": [_row(change) for change in changes if math.isfinite(change.value) and (change.a.value or change.b.value)],
-    }
+    drawn = [change for change in changes if math.isfinite(change.value) and (change.a.value or change.b.value)]
+    return {"title": title, "rows": [_row(change) for change in drawn if _rests(change.a, change.key.p) and _rests(change.b, change.key.p)]}
+
+
+def _rests(figure: Estimate, p: float | None) -> bool:
+    """Whether there are requests enough for a percentile, as everywhere; a mean needs none beyond it."""
+    return p is None or rests_on_enough(figure.n, figure.n_eff, p)
 
 
 def _row(change: Change) -> dict[str, Any]:
@@ -99,29 +108,54 @@ def _row(change: Change) -> dict[str, Any]:
 
 
 def _stacked(told: Comparison) -> dict[str, Any] | None:
-    """Both arms' layers at every percentile that is compared, one above the other."""
-    percentiles = sorted({change.key.p for change in told.layers if change.key.p is not None})
-    layers = list(dict.fromkeys(change.key.selector.layer for change in told.layers))
-    if not percentiles or not layers:
+    """Both arms' layers at every percentile that is compared and rests on enough requests in both, one above the other; None without one.
+
+    A bar is made of what its own side tells apart: a layer that is missing there is no 0 but part of another, of the neighbours it is merged with, or
+    of what some of its runs do not tell.
+    """
+    layers = list(dict.fromkeys(key.selector.layer for key in layer_keys(told.a, told.b, told.metric)))
+    drawn = [p for p in _percentiles(told) if _is_enough(told, p)]
+    sides = [(f"{name} p{100 * p:g}", _bar_ms(arm, told.metric, p)) for p in drawn for name, arm in (("A", told.a), ("B", told.b))]
+    if not sides or not layers:
         return None
-
-    def value_ms(arm: Arm, layer: str, p: float) -> float:
-        value = arm.figure(Key(Selector(told.metric, layer), p)).value
-        return ms(value) if math.isfinite(value) else 0.0
-
-    sides = [(f"{name} p{100 * p:g}", arm, p) for p in percentiles for name, arm in (("A", told.a), ("B", told.b))]
-    total_ms = {layer: [value_ms(arm, layer, p) for _, arm, p in sides] for layer in layers}
     return {
         "metric": told.metric,
         "requests": 0,
-        "columns": [{"label": label, "value_ms": sum(total_ms[layer][at] for layer in layers)} for at, (label, _, _) in enumerate(sides)],
+        "columns": [{"label": label, "value_ms": math.fsum(bar.values())} for label, bar in sides],
         "layers": [
-            {"layer": layer, "colour": colour_of(layer), "total_ms": total_ms[layer], "wait_ms": [0.0] * len(sides)}
-            for layer in layers
-            if any(total_ms[layer])
+            {
+                "layer": layer,
+                "colour": colour_of(layer),
+                "total_ms": [bar.get(layer, 0.0) for _, bar in sides],
+                "wait_ms": [0.0] * len(sides),
+            }
+            for layer in (*layers, UNTOLD)
+            if any(bar.get(layer) for _, bar in sides)
         ],
         "limits_ms": {},
     }
+
+
+def _bar_ms(arm: Arm, metric: str, p: float) -> dict[str, float]:
+    """Layer -> its part of the bar; what lacks to the metric, where some runs do not tell of a layer, is `UNTOLD`."""
+    parts = {layer: ms(arm.figure(Key(Selector(metric, layer), p)).value) for layer in arm.layers.get(metric, ())}
+    found = {layer: value for layer, value in parts.items() if math.isfinite(value)}
+    lacking = ms(arm.figure(Key(Selector(metric), p)).value) - math.fsum(found.values())
+    return found if parts and len(found) == len(parts) else found | {UNTOLD: max(0.0, lacking)}
+
+
+def _percentiles(told: Comparison) -> list[float]:
+    return sorted({change.key.p for change in told.layers if change.key.p is not None})
+
+
+def _is_enough(told: Comparison, p: float) -> bool:
+    return all(_rests(arm.figure(Key(Selector(told.metric), p)), p) for arm in (told.a, told.b))
+
+
+def _left_out(told: Comparison) -> str:
+    """Which percentiles are not drawn, in a sentence; empty where all are."""
+    refused = [f"p{100 * p:g}" for p in _percentiles(told) if not _is_enough(told, p)]
+    return f"Not drawn for want of requests: {', '.join(refused)}." if refused else ""
 
 
 def _known(value: float) -> float | None:

@@ -26,10 +26,14 @@ from latprof.report.table import grid
 from latprof.report.targets import TARGET_HEAD, TARGET_NOTE, target_cells
 from latprof.report.tasks import sentences
 from latprof.report.values import MEAN, Budget, Report
-from latprof.report.words import by_prefix, facts, largest, of_the_call, verdict
+from latprof.report.words import by_prefix, facts, footnotes, largest, of_percentiles, of_the_call, verdict
 from latprof.units import ms
 
 _NAMES: Final[Mapping[str, str]] = {"ttft": "TTFT", "e2el": "call", TASK: "task"}
+_OTHERS: Final = (
+    "The layers add up to Harrell-Davis percentiles, which weigh the requests around one and so differ a little; an example has the time of the one"
+    " request that is the nearest."
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,12 +72,16 @@ def page(shown: Shown) -> str:
             "answer": list(_answer(report)),
             "headline": list(_headline(report)),
             "budgets": [(metric, _NAMES[metric]) for metric in drawn["budget"]],
-            "limits": any(one["limits_ms"] for one in drawn["budget"].values()),
+            "promises": list(filter(None, (budget.promises(_NAMES[metric], one) for metric, one in drawn["budget"].items()))),
+            "tail_words": budget.tail_words(report.budget, drawn["tail"]),
             "examples": [(label, f"{label}: {one['own_ms']:.1f} ms") for label, one in falls.items()],
             "placed": all(one["is_placed"] for one in falls.values()),
             "tails": [(metric, told["name"]) for metric, told in drawn["tails"].items() if told["arms"]],
             "percentiles": [f"p{100 * p:g}" for p in SHOWN],
+            "tails_words": distribution.tails_words(drawn["tails"]),
+            "heat_words": distribution.over_time_words(drawn["heat"]) if drawn["heat"] is not None else "",
             "metrics": list(_metrics(report)),
+            "metrics_note": f"{of_percentiles(report)} {_OTHERS}",
             "targets": [target_cells(one) for one in report.targets],
             "target_head": TARGET_HEAD,
             "target_note": TARGET_NOTE,
@@ -100,10 +108,17 @@ def pictures(shown: Shown) -> dict[str, Any]:
         "budget": {metric: budget.stacked(one, shown.limits_ms.get(metric)) for metric, one in _budgets(report).items()},
         "tail": budget.tail(report.budget) if report.budget is not None else None,
         "waterfall": {one["label"]: one for one in falls},
-        "tails": {metric: told for metric, told in tails.items() if told["arms"]},
-        "heat": distribution.over_time(run),
+        # Of one time, or several that are the same, there is no curve.
+        "tails": {metric: told for metric, told in tails.items() if any(share > 0 for arm in told["arms"] for share in arm["share"])},
+        "heat": _heat(run),
         "gantt": _gantt(shown),
     }
+
+
+def _heat(run: Run) -> dict[str, Any] | None:
+    """Of a single request there is no course of time."""
+    drawn = distribution.over_time(run)
+    return None if drawn is None or sum(cell[2] for cell in drawn["cells"]) + sum(drawn["failed"]) < 2 else drawn
 
 
 def _budgets(report: Report) -> dict[str, Budget]:
@@ -141,11 +156,10 @@ def _headline(report: Report) -> Iterator[tuple[str, float, str]]:
     for metric, name in (("ttft", "TTFT"), ("e2el", "call"), (TASK, "task")):
         found = report.metrics[metric]
         if found.n:
-            yield f"{name} p50", ms(found.percentiles[middle]), "ms"
-            if math.isnan(found.hd[last]):  # too few requests for it
-                yield f"{name} tail mean", ms(found.tail_mean), "ms"
-            else:
-                yield f"{name} p99", ms(found.percentiles[last]), "ms"
+            # Too few requests for a percentile: a mean stands for it.
+            refused = [math.isnan(value) for value in found.given]
+            yield (f"{name} mean", ms(found.mean), "ms") if refused[middle] else (f"{name} p50", ms(found.given[middle]), "ms")
+            yield (f"{name} tail mean", ms(found.tail_mean), "ms") if refused[last] else (f"{name} p99", ms(found.given[last]), "ms")
     yield "requests/s achieved", report.rate.achieved_per_s, ""
     if report.goodput is not None:
         yield "of them good", 100 * report.goodput.share, "%"
@@ -156,7 +170,7 @@ def _metrics(report: Report) -> Iterator[dict[str, Any]]:
     for metric, name in {**SAMPLED, TASK: "task"}.items():
         found = report.metrics[metric]
         if found.n:
-            values = [ms(value) for value in found.percentiles]
+            values = [None if math.isnan(value) else ms(value) for value in found.given]
             yield {"name": name, "n": found.n, "mean": ms(found.mean), "at": values}
 
 
@@ -164,10 +178,11 @@ def _table(one: Budget) -> dict[str, Any]:
     """The budget as the terminal prints it: cells that add up as printed, with the exact figure behind each."""
     laid_out = grid(one)
     rows = {row.layer: row for row in one.rows}
+    beside = [] if MEAN in laid_out.head else [one.mean]
     return {
         "metric": one.metric,
         "title": f"{_NAMES[one.metric]}, {one.requests} {'tasks' if one.metric == TASK else 'requests'}",
-        "head": [*laid_out.head, MEAN],
+        "head": [*laid_out.head, *(column.label for column in beside)],
         "lines": [
             {
                 "layer": line.layer,
@@ -175,7 +190,7 @@ def _table(one: Budget) -> dict[str, Any]:
                 "colour": colour_of(line.layer),
                 "cells": [
                     *((cell, ms(rows[line.layer].total_ns[label])) for cell, label in zip(line.cells, laid_out.head, strict=True)),
-                    (f"{ms(rows[line.layer].total_ns[MEAN]):.2f}", ms(rows[line.layer].total_ns[MEAN])),
+                    *((f"{ms(rows[line.layer].total_ns[MEAN]):.2f}", ms(rows[line.layer].total_ns[MEAN])) for _ in beside),
                 ],
                 "share": line.share,
                 "wait": line.wait,
@@ -185,11 +200,11 @@ def _table(one: Budget) -> dict[str, Any]:
             }
             for line in laid_out.lines
         ],
-        "total": [*laid_out.total.cells, f"{ms(one.mean.value_ns):.2f}"],
+        "total": [*laid_out.total.cells, *(f"{ms(column.value_ns):.2f}" for column in beside)],
         "share": laid_out.total.share,
         "wait": laid_out.total.wait,
         "service": laid_out.total.service,
-        "hidden": laid_out.hidden,
+        "notes": list(footnotes(one, laid_out)),
     }
 
 
