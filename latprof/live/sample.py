@@ -32,7 +32,7 @@ from latprof.units import NS_PER_MS, NS_PER_S
 
 _WINDOW_NS = 60 * NS_PER_S
 """What the sample is of. An allowance of 0.4 % lasts for one request a second; the slowest 5 % want 40 of them."""
-_SHOWN_AT_MOST = 120
+_SHOWN_AT_LEAST, _SHOWN_AT_MOST = 4, 120  # of fewer nothing is shown, unless they are all there are
 _ENOUGH_FOR_A_TAIL = 40
 _FIRST_GUESS_NS = 3 * NS_PER_MS
 # Of each go 5 ms are the same however many requests are looked at; a few together cost half as much as one by one.
@@ -142,6 +142,7 @@ class LayerSample:
         self._shown: list[_Understood] = []
         # Every request that succeeded, looked at or not: its end, and the bound that decides about it.
         self._end_ns = self._bound = np.empty(0, np.int64)
+        self._has_looked = False
         self._until_ns = 0  # what ended by then was looked at, or left
         self._first_ns: int | None = None  # the first end of all
         self._calm = 0
@@ -207,13 +208,14 @@ class LayerSample:
             self._sampled = replace(self._sampled, oldest_ns=max(ages_ns), newest_ns=min(ages_ns))
 
     def _is_time(self, ripe: int, now_ns: int) -> bool:
-        if self._sampled is None:  # the first few of a load are its coldest: rather a little later, of more
+        if not self._has_looked:  # the first few of a load are its coldest: rather a little later, of more
             return ripe >= _FIRST_OF or self._first_ns is None or now_ns - self._first_ns >= _FIRST_WAIT_NS
         return ripe >= _AT_ONCE or now_ns - self._understood_ns >= _LONGEST_WAIT_NS
 
     def _spend(self, is_ripe: BoolArray, most: int, until_ns: int) -> None:
         """Look at those of the lowest traces, and leave the others for good: there will be younger ones."""
-        is_first, began_ns = self._sampled is None, self._cpu_ns()
+        is_first, began_ns = not self._has_looked, self._cpu_ns()
+        self._has_looked = True
         ripe = self._due.filter(pa.array(is_ripe))
         self._due = self._due.filter(pa.array(~is_ripe)).combine_chunks()
         keys = _keys(ripe)
@@ -243,8 +245,9 @@ class LayerSample:
         if len(shown) > _SHOWN_AT_MOST:
             shown = shown[-_SHOWN_AT_MOST:]
             old_enough &= self._end_ns >= shown[0].end_ns
-        if shown:  # else what was seen before stays, and says how old it is
-            self._shown, self._sampled = shown, _sampled(shown, int(old_enough.sum()))
+        of = int(old_enough.sum())
+        if shown and len(shown) >= min(of, _SHOWN_AT_LEAST):  # else what was seen before stays, and says how old it is
+            self._shown, self._sampled = shown, _sampled(shown, of)
 
     def _lower(self, below: int) -> None:
         self._share.lower(below)
@@ -256,7 +259,7 @@ class LayerSample:
     def _keep_the_share(self, now_ns: int) -> None:
         if self._due.num_rows > _MOST_DUE:
             self._lower(self._share.below // 2)
-        if self._sampled is None or self._first_ns is None:
+        if not self._has_looked or self._first_ns is None:
             return  # how many there are, and what they cost, is not known yet
         over_ns = min(max(now_ns - self._first_ns, NS_PER_S), _RATE_NS)
         came = int((self._end_ns > now_ns - over_ns).sum())

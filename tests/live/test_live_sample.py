@@ -168,6 +168,37 @@ def test_failures_are_left_out_and_warm_up_is_left_behind() -> None:
     assert sample.sampled is None
 
 
+def test_what_came_while_nobody_looked_is_of_before_the_window() -> None:
+    """After Ctrl-Z and, minutes later, fg."""
+    sample = LayerSample(ANCHOR, (), 0)
+    sample.take_requests(table([attempt(number, number * 100 * MS) for number in range(50)]))
+    sample.understand(200 * NS_PER_S)
+    assert sample.sampled is None
+    sample.take_requests(table([attempt(50 + number, 200 * NS_PER_S) for number in range(6)]))
+    for second in range(201, 230):
+        sample.understand(second * NS_PER_S)
+    assert sample.sampled is not None
+    assert sample.sampled.of == 6
+
+
+def test_one_of_many_is_no_picture_of_them() -> None:
+    """After the warm-up the share is as small as it has to be, and of the first seconds of the load next to nothing is in it."""
+    cpu = Cpu(3 * MS)
+    sample = LayerSample(ANCHOR, (), 0, cpu_ns=cpu)
+    cpu.watch(sample)
+    told = []
+    for second in range(24):
+        if second == 8:
+            sample.begin()
+        sample.take_requests(table([attempt(second * 100 + number, second * NS_PER_S + number * 9 * MS) for number in range(100)]))
+        sample.understand((second + 1) * NS_PER_S + 500 * MS)
+        told.append(sample.sampled)
+    assert told[7] is not None
+    assert told[8] is None
+    assert all(one is None or one.n >= 4 for one in told)
+    assert told[-1] is not None
+
+
 @pytest.mark.parametrize("per_s", [20, 400])
 def test_cpu_time_is_kept_to_whatever_the_load(per_s: int) -> None:
     cpu = Cpu(2 * MS)
