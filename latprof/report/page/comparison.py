@@ -27,7 +27,7 @@ Samples = Mapping[str, Sequence[Mapping[str, Numbers]]]
 
 def page(told: Comparison, refused: Sequence[str], samples: Samples, repeat: str) -> str:
     """The page as HTML; ``samples`` are empty where an arm is a baseline, which keeps none."""
-    drawn = pictures(told, samples)
+    drawn, summed = pictures(told, samples), summary(told, refused)
     is_worse = any(change.verdict == "worse" for change in (*told.end_to_end, *told.layers))
     mood = "bad" if not told.valid or is_worse else "warn" if refused or not told.says_something else "good"
     return document(
@@ -35,7 +35,9 @@ def page(told: Comparison, refused: Sequence[str], samples: Samples, repeat: str
         {
             "title": "latprof compare",
             "subtitle": f"{told.a.name} against {told.b.name}",
-            "summary": summary(told, refused),
+            "summary": summed,
+            "end_to_end": _lines(told.end_to_end, summed["end_to_end"]),
+            "layers": _lines(told.layers, summed["layers"][told.metric]),
             "pictures": drawn,
             "verdict": {"text": headline(told, refused), "mood": mood},
             "doubts_found": [
@@ -87,8 +89,17 @@ def _forest(title: str, changes: Sequence[Change]) -> dict[str, Any]:
 
 
 def _rests(figure: Estimate, p: float | None) -> bool:
-    """Whether there are requests enough for a percentile, as everywhere; a mean needs none beyond it."""
-    return p is None or rests_on_enough(figure.n, figure.n_eff, p)
+    """Whether there are requests enough for a percentile: for an interval by its own rule, else as everywhere; a mean needs none beyond it."""
+    return p is None or figure.has_interval or rests_on_enough(figure.n, figure.n_eff, p)
+
+
+def _lines(changes: Sequence[Change], lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The lines of a table, without figures where too few requests lie beyond a percentile."""
+    nothing = dict.fromkeys(("a_ms", "b_ms", "change_ms"))
+    return [
+        line if _rests(change.a, change.key.p) and _rests(change.b, change.key.p) else {**line, **nothing}
+        for change, line in zip(changes, lines, strict=True)
+    ]
 
 
 def _row(change: Change) -> dict[str, Any]:

@@ -57,6 +57,8 @@ def test_percentiles_of_too_few_requests_are_not_drawn(n: int, drawn: list[str],
         assert forests == set(drawn)
         rows = [row["name"] for row in pictures["forest"].get("end to end", {"rows": []})["rows"]]
         assert not any(row.endswith(f" {p}") for row in rows for p in refused)
+        cells = [one.text for one in elements(comparison.page(told, (), {}, "latprof compare a b")) if one.tag == "tr"]
+        assert sum(f"{p}---" in cell.replace(" ", "") for cell in cells for p in refused) == len(refused) * (len(told.layers) // 3 + 1)
         assert f"Not drawn for want of requests: {', '.join(refused)}." in _text(told)
 
 
