@@ -207,8 +207,7 @@ def test_no_text_escapes_for_looking_harmless(pieces: list[str]) -> None:
 def test_a_text_is_redacted_before_it_is_cut() -> None:
     redact = Redactor(["secret-key-of-some-length"])
     excerpt = redact.excerpt("x" * (ERROR_TEXT_LENGTH - 5) + "secret-key-of-some-length")
-    assert "secre" not in excerpt
-    assert len(excerpt) == ERROR_TEXT_LENGTH
+    assert excerpt == "x" * (ERROR_TEXT_LENGTH - 5)  # nor is half of the mark left
 
 
 def test_trace_ids_drawn_by_the_column_are_the_same() -> None:
