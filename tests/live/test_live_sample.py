@@ -173,7 +173,8 @@ def test_what_came_while_nobody_looked_is_of_before_the_window() -> None:
     sample = LayerSample(ANCHOR, (), 0)
     sample.take_requests(table([attempt(number, number * 100 * MS) for number in range(50)]))
     sample.understand(200 * NS_PER_S)
-    assert sample.sampled is None
+    first = sample.sampled
+    assert first is None
     sample.take_requests(table([attempt(50 + number, 200 * NS_PER_S) for number in range(6)]))
     for second in range(201, 230):
         sample.understand(second * NS_PER_S)
