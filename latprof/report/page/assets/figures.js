@@ -493,7 +493,8 @@ const FIGURES = (() => {
     const beside = [...marksOf(shortest, longest), ...evenly(0, top, 4)].map((value) => wide(plain(value), look, echarts));
     const nameGap = Math.max(48, Math.ceil(Math.max(...beside)) + 20);
     const panel = { left: nameGap + 18, right: 24, outerBoundsMode: "none" };
-    const time = (grid, more) => axis(look, { type: "value", gridIndex: grid, min: first, max: last, ...more });
+    // Bars at its ends do not make the lower axis longer than the upper one.
+    const time = (grid, more) => axis(look, { type: "value", gridIndex: grid, min: first, max: last, containShape: false, ...more });
     return {
       ...ground(look),
       grid: [
@@ -554,7 +555,7 @@ const FIGURES = (() => {
             const shape = { x: low[0], y: high[1], width: high[0] - low[0], height: low[1] - high[1] };
             return { type: "rect", shape, style: { fill: api.visual("color") } };
           },
-          markArea: cut,
+          markArea: counted ? cut : undefined,
         },
         {
           type: "line",
