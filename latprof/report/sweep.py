@@ -54,9 +54,7 @@ def write(report: SweepReport, console: Console) -> None:
     for line in lines(report):
         line_of(report, line, console)
     if report.folder is not None:
-        console.print(
-            f"\nwritten  {report.folder}  (latprof report {report.folder} prints this again, and of a folder in it that run)"
-        )
+        console.print(f"\nwritten  {report.folder}  (latprof report {report.folder} prints this again, and of a folder in it that run)")
 
 
 def _doubt(doubt: Doubt, console: Console) -> None:
