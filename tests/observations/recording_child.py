@@ -1,6 +1,7 @@
 """Records attempts at a high rate until it is killed. Arguments: the run folder, milliseconds between the begin and the end of an attempt.
 
 Requests are numbered 0, 1, 2, ... in order of begin and of end; each has 20 chunks, stamped and logged between the two.
+The first never ends, and has none.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def main(folder: Path, hold_ns: int) -> None:
     while True:
         attempt = begun(request, at_ns=time.monotonic_ns())
         recorder.begin(attempt)
-        in_flight.append(attempt)
+        if request:
+            in_flight.append(attempt)
         request += 1
         while in_flight and time.monotonic_ns() - in_flight[0].intended_ns > hold_ns:
             oldest = in_flight.popleft()
