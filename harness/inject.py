@@ -32,7 +32,7 @@ from latprof.analysis.causal.slopes import Slope, slope_within, slopes_within
 from latprof.analysis.task import task_layers
 from latprof.observations.graph import load_steps
 from latprof.observations.injected import rows_of
-from latprof.pipeline import layers_of
+from latprof.opening import layers_of
 from latprof.pipeline_inject import injection_of
 
 SEED = 1

@@ -22,7 +22,8 @@ from harness.arms import Arm, quiet_arm
 from harness.verdict import Figure
 from latprof.config import load_config
 from latprof.observations.folder import load
-from latprof.pipeline import simulate, tables_of
+from latprof.opening import tables_of
+from latprof.pipeline import simulate
 from latprof.spans import store
 from latprof.units import NS_PER_MS
 

@@ -28,7 +28,8 @@ from harness.verdict import Figure
 from latprof.analysis.validity.buffering import Buffering
 from latprof.config import load_config
 from latprof.layers.vocabulary import belongs_to
-from latprof.pipeline import keep_stub_up_during, report_of, run
+from latprof.opening import report_of
+from latprof.pipeline import keep_stub_up_during, run
 from latprof.report.terminal import render
 from latprof.report.values import Report
 

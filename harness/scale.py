@@ -86,7 +86,7 @@ def config(requests: int, out: Path, *, holds: bool = False) -> dict[str, Any]:
 def measure(requests: int, *, holds: bool) -> Cost:
     """Here and now; the process must be fresh."""
     from latprof.config import load_config
-    from latprof.pipeline import report_of
+    from latprof.opening import report_of
     from latprof.pipeline_simulate import simulate_into_folder
 
     folder = Path(tempfile.mkdtemp(prefix="latprof-scale-"))

@@ -27,7 +27,8 @@ from latprof.config import load_config
 from latprof.layers.vocabulary import belongs_to
 from latprof.observations.folder import load
 from latprof.observations.graph import load_steps
-from latprof.pipeline import layers_of, run
+from latprof.opening import layers_of
+from latprof.pipeline import run
 from latprof.spans import store
 from latprof.units import NS_PER_MS
 

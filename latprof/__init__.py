@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latprof.config import Config as Config
     from latprof.config import load_config as load_config
-    from latprof.pipeline import Opened as Opened
+    from latprof.opening import Opened as Opened
+    from latprof.opening import open_run as open_run
+    from latprof.opening import report_of as report_of
     from latprof.pipeline import Outcome as Outcome
-    from latprof.pipeline import open_run as open_run
-    from latprof.pipeline import report_of as report_of
     from latprof.pipeline import run as run
     from latprof.pipeline import run_async as run_async
 
 _HOMES = {
     "Config": "latprof.config",
     "load_config": "latprof.config",
-    "Opened": "latprof.pipeline",
+    "Opened": "latprof.opening",
     "Outcome": "latprof.pipeline",
-    "open_run": "latprof.pipeline",
-    "report_of": "latprof.pipeline",
+    "open_run": "latprof.opening",
+    "report_of": "latprof.opening",
     "run": "latprof.pipeline",
     "run_async": "latprof.pipeline",
 }

@@ -277,7 +277,7 @@ def arm_of_runs(folders: Sequence[Path], objectives_ms: Mapping[str, float] | No
         ConfigError: one is not a run folder.
         UsageError: they do not repeat the same thing.
     """
-    from latprof.pipeline import replication_of
+    from latprof.opening import replication_of
 
     name = str(folders[0]) if len(folders) == 1 else f"{folders[0].parent} ({len(folders)} runs)"
     return arm_of(name, [replication_of(folder, objectives_ms) for folder in folders])

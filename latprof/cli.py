@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import re
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated
 
 import typer
 
 from latprof.cli_gate import BaselineFile, BudgetFile, Ci, EarlyStop, Junit, Replications, TakenFor, budget_app, gate_command, taken_for
-from latprof.errors import ConfigError, Exit, LatprofError, UsageError
-
-if TYPE_CHECKING:
-    from latprof.config import Config, Workload
+from latprof.cli_workload import workload_app
+from latprof.errors import Exit, LatprofError, UsageError
+from latprof.flags import (
+    Concurrency,
+    ConfigFile,
+    Goodput,
+    Html,
+    Isl,
+    JsonFile,
+    MaxConcurrency,
+    NoLive,
+    NumPrompts,
+    Osl,
+    Out,
+    Preset,
+    Quiet,
+    Rate,
+    Said,
+    Set,
+    TimeScale,
+    TraceFile,
+    TraceWindow,
+    Warmup,
+    assignments,
+    flags_named,
+    goodput_said,
+    headers_said,
+    injected_said,
+    json_object,
+    load_said,
+    nested,
+    warmup_said,
+)
 
 app = typer.Typer(
     name="latprof",
@@ -29,26 +54,11 @@ app = typer.Typer(
 )
 stub_app = typer.Typer(help="The serving stack in a box.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(stub_app, name="stub")
-workload_app = typer.Typer(
-    help="Traces and synthetic workloads: what they are, and in latprof's own form.", no_args_is_help=True, rich_markup_mode=None
-)
 app.add_typer(workload_app, name="workload")
 
 baseline_app = typer.Typer(help="What a gate remembers of good runs: a small file for git.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(budget_app, name="budget")
-app.command("gate")(gate_command)
-
-ConfigFile = Annotated[
-    Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="configuration; none is the quickstart on the stack in a box")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress line")]
-NoLive = Annotated[bool, typer.Option("--no-live", help="plain lines on a terminal, too, instead of the live view")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any configuration key, e.g. stub.gateway.auth=5ms; repeatable")
-]
-
-Html = Annotated[bool, typer.Option("--html/--no-html", help="an HTML report, report.html in the folder")]
 
 FindGoodput = Annotated[
     float | None,
@@ -95,36 +105,30 @@ def run(
     cacert: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM certificates to trust instead of the system's")] = None,
     cert: Annotated[Path | None, typer.Option(metavar="FILE", help="client certificate (PEM)")] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="its key, where it is not in the same file")] = None,
-    request_rate: Annotated[
-        str | None, typer.Option("--request-rate", "--rate", metavar="R", help="open loop, requests per second; or inf")
-    ] = None,
+    request_rate: Rate = None,
     arrival: Annotated[str | None, typer.Option(metavar="poisson|constant|gamma", help="law of the gaps between requests")] = None,
     burstiness: Annotated[float | None, typer.Option(help="gamma shape of the gaps: 1 is Poisson, below 1 burstier")] = None,
-    concurrency: Annotated[int | None, typer.Option(help="closed loop: this many requests always in flight")] = None,
-    max_concurrency: Annotated[
-        int | None, typer.Option(help="open loop: at most this many in flight; the wait for a place is counted")
-    ] = None,
-    num_prompts: Annotated[int | None, typer.Option("--num-prompts", "--num-requests", help="measured requests")] = None,
+    concurrency: Concurrency = None,
+    max_concurrency: MaxConcurrency = None,
+    num_prompts: NumPrompts = None,
     duration: Annotated[str | None, typer.Option(metavar="60s", help="measured time; with --num-prompts whichever ends first")] = None,
     max_requests: Annotated[int | None, typer.Option(help="never send more than this many, warm-up included")] = None,
-    warmup: Annotated[str | None, typer.Option(metavar="N|10s", help="unmeasured requests, or seconds, first")] = None,
-    isl: Annotated[int | None, typer.Option("--isl", help="prompt tokens")] = None,
-    osl: Annotated[int | None, typer.Option("--osl", help="output tokens")] = None,
+    warmup: Warmup = None,
+    isl: Isl = None,
+    osl: Osl = None,
     tokenizer: Annotated[
         Path | None, typer.Option(metavar="tokenizer.json", help="for prompts of exact length; the bundled one by default")
     ] = None,
-    trace: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="replay a trace: Mooncake, Azure, OTel, ... (docs/workloads.md)")
-    ] = None,
-    trace_window: Annotated[str | None, typer.Option(metavar="10m", help="only the trace's first part")] = None,
-    time_scale: Annotated[float | None, typer.Option(help="replay this many times faster")] = None,
-    preset: Annotated[str | None, typer.Option(metavar="chat|code|agent", help="a workload fitted to a published trace")] = None,
+    trace: TraceFile = None,
+    trace_window: TraceWindow = None,
+    time_scale: TimeScale = None,
+    preset: Preset = None,
     seed: Annotated[int | None, typer.Option(help="same seed, same schedule and prompts")] = None,
     workers: Annotated[str | None, typer.Option(metavar="N|auto", help="processes that send; 1 by default")] = None,
-    goodput: Annotated[str | None, typer.Option(metavar="'ttft:200 tpot:50'", help="objectives in ms")] = None,
+    goodput: Goodput = None,
     timeout: Annotated[str | None, typer.Option(metavar="120s", help="per request")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="run folder; runs/<time> by default")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
+    out: Out = None,
+    json_file: JsonFile = None,
     otlp_host: Annotated[str | None, typer.Option(help="address the span receiver binds to")] = None,
     otlp_grpc_port: Annotated[int | None, typer.Option(help="0 takes a free one")] = None,
     otlp_http_port: Annotated[int | None, typer.Option(help="0 takes a free one")] = None,
@@ -158,8 +162,8 @@ def run(
         Said("target.model", "--model", model),
         Said("target.dialect", "--dialect", dialect),
         Said("target.api_key_env", "--api-key-env", api_key_env),
-        Said("target.headers", "--header", _headers(header)),
-        Said("target.extra_body", "--extra-body", _json_object("--extra-body", extra_body)),
+        Said("target.headers", "--header", headers_said(header)),
+        Said("target.extra_body", "--extra-body", json_object("--extra-body", extra_body)),
         Said("target.timeout", "--timeout", timeout),
         Said("target.connection", "--connection", connection),
         Said("target.unix_socket", "--unix-socket", unix_socket),
@@ -167,20 +171,13 @@ def run(
         Said("target.ca_file", "--cacert", cacert),
         Said("target.client_cert", "--cert", cert),
         Said("target.client_key", "--key", key),
-        # Open or closed loop: the flag that says which puts the file's other choice out of force.
-        Said("load.phases", "--request-rate", None if request_rate is None else _NULL),
-        Said("load.phases", "--concurrency", None if concurrency is None else _NULL),
-        Said("load.rate_per_s", "--concurrency", None if concurrency is None or request_rate is not None else _NULL),
-        Said("load.concurrency", "--request-rate", None if request_rate is None or concurrency is not None else _NULL),
-        Said("load.rate_per_s", "--request-rate", request_rate),
+        *load_said(request_rate, concurrency, max_concurrency),
         Said("load.arrival", "--arrival", arrival),
         Said("load.burstiness", "--burstiness", burstiness),
-        Said("load.concurrency", "--concurrency", concurrency),
-        Said("load.max_concurrency", "--max-concurrency", max_concurrency),
         Said("load.num_requests", "--num-prompts", num_prompts),
         Said("load.duration", "--duration", duration),
         Said("load.max_requests", "--max-requests", max_requests),
-        *_warmup(warmup),
+        *warmup_said(warmup),
         Said("load.seed", "--seed", seed),
         Said("load.workers", "--workers", workers),
         Said("workload.prompt_tokens", "--isl", isl),
@@ -194,13 +191,13 @@ def run(
         Said("spans.grpc_port", "--otlp-grpc-port", otlp_grpc_port),
         Said("spans.http_port", "--otlp-http-port", otlp_http_port),
         Said("spans.hops", "--hops", hops.split(",") if hops else None),
-        Said("goodput", "--goodput", _goodput(goodput)),
+        Said("goodput", "--goodput", goodput_said(goodput)),
         Said("out", "--out", out),
-        *_injected(inject_delay),
-        *_assignments(set_),
+        *injected_said(inject_delay),
+        *assignments(set_),
     )
-    with _flags_named(said):
-        settings = load_config(config, _nested(said))
+    with flags_named(said):
+        settings = load_config(config, nested(said))
         if sweep_ is not None:
             from latprof.commands.sweep import sweep_loads_and_print
 
@@ -247,13 +244,13 @@ def sweep(
     worthwhile: Annotated[float, typer.Option(metavar="MS", help="what one more doubling must save", min=0)] = 30.0,
     allow_unstable: Annotated[bool, typer.Option(help="simulate points even where a layer is asked for more than it can do")] = False,
     find_goodput: FindGoodput = None,
-    goodput: Annotated[str | None, typer.Option(metavar="'ttft:200 tpot:50'", help="objectives in ms")] = None,
+    goodput: Goodput = None,
     num_prompts: Annotated[int | None, typer.Option("--num-prompts", "--num-requests", help="measured requests of each run")] = None,
     duration: Annotated[str | None, typer.Option(metavar="60s", help="measured time of each run")] = None,
-    warmup: Annotated[str | None, typer.Option(metavar="N|10s", help="unmeasured requests, or seconds, first")] = None,
+    warmup: Warmup = None,
     seed: Annotated[int | None, typer.Option(help="of the first replication; the next one's is one more")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="folder of the sweep; runs/<time> by default")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
+    json_file: JsonFile = None,
     html: Html = True,
     quiet: Quiet = False,
     set_: Set = None,
@@ -265,12 +262,12 @@ def sweep(
     said = (
         Said("load.num_requests", "--num-prompts", num_prompts),
         Said("load.duration", "--duration", duration),
-        *_warmup(warmup),
+        *warmup_said(warmup),
         Said("load.seed", "--seed", seed),
         Said("stub.seed", "--seed", seed),
-        Said("goodput", "--goodput", _goodput(goodput)),
+        Said("goodput", "--goodput", goodput_said(goodput)),
         Said("out", "--out", out),
-        *_assignments(set_),
+        *assignments(set_),
     )
     asked = Asked(
         speedups=tuple(speedup or ()),
@@ -286,8 +283,8 @@ def sweep(
         find_goodput=find_goodput,
         allow_unstable=allow_unstable,
     )
-    with _flags_named(said):
-        settings = load_config(config, _nested(said))
+    with flags_named(said):
+        settings = load_config(config, nested(said))
         raise typer.Exit(sweep_and_print(settings, asked, json_file=json_file, quiet=quiet, html=html))
 
 
@@ -295,24 +292,22 @@ def sweep(
 def simulate(
     config: ConfigFile = None,
     *,
-    request_rate: Annotated[
-        str | None, typer.Option("--request-rate", "--rate", metavar="R", help="open loop, requests per second; or inf")
-    ] = None,
-    concurrency: Annotated[int | None, typer.Option(help="closed loop: this many requests always in flight")] = None,
-    max_concurrency: Annotated[int | None, typer.Option(help="open loop: at most this many in flight")] = None,
-    num_prompts: Annotated[int | None, typer.Option("--num-prompts", "--num-requests", help="measured requests")] = None,
+    request_rate: Rate = None,
+    concurrency: Concurrency = None,
+    max_concurrency: MaxConcurrency = None,
+    num_prompts: NumPrompts = None,
     duration: Annotated[str | None, typer.Option(metavar="60s", help="virtual time measured; it takes none of yours")] = None,
-    warmup: Annotated[str | None, typer.Option(metavar="N|10s", help="unmeasured requests, or seconds, first")] = None,
-    isl: Annotated[int | None, typer.Option("--isl", help="prompt tokens")] = None,
-    osl: Annotated[int | None, typer.Option("--osl", help="output tokens")] = None,
-    trace: Annotated[Path | None, typer.Option(metavar="FILE", help="replay a trace (docs/workloads.md)")] = None,
-    trace_window: Annotated[str | None, typer.Option(metavar="10m", help="only the trace's first part")] = None,
-    time_scale: Annotated[float | None, typer.Option(help="replay this many times faster")] = None,
-    preset: Annotated[str | None, typer.Option(metavar="chat|code|agent", help="a workload fitted to a published trace")] = None,
+    warmup: Warmup = None,
+    isl: Isl = None,
+    osl: Osl = None,
+    trace: TraceFile = None,
+    trace_window: TraceWindow = None,
+    time_scale: TimeScale = None,
+    preset: Preset = None,
     seed: Annotated[int | None, typer.Option(help="of the schedule, the sessions and the stack: the same seed, the same bytes")] = None,
-    goodput: Annotated[str | None, typer.Option(metavar="'ttft:200 tpot:50'", help="objectives in ms")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="run folder; runs/<time> by default")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
+    goodput: Goodput = None,
+    out: Out = None,
+    json_file: JsonFile = None,
     html: Html = True,
     allow_unstable: Annotated[bool, typer.Option(help="play it even if a layer is asked for more than it can do")] = False,
     set_: Set = None,
@@ -322,16 +317,10 @@ def simulate(
     from latprof.config import load_config
 
     said = (
-        Said("load.phases", "--request-rate", None if request_rate is None else _NULL),
-        Said("load.phases", "--concurrency", None if concurrency is None else _NULL),
-        Said("load.rate_per_s", "--concurrency", None if concurrency is None or request_rate is not None else _NULL),
-        Said("load.concurrency", "--request-rate", None if request_rate is None or concurrency is not None else _NULL),
-        Said("load.rate_per_s", "--request-rate", request_rate),
-        Said("load.concurrency", "--concurrency", concurrency),
-        Said("load.max_concurrency", "--max-concurrency", max_concurrency),
+        *load_said(request_rate, concurrency, max_concurrency),
         Said("load.num_requests", "--num-prompts", num_prompts),
         Said("load.duration", "--duration", duration),
-        *_warmup(warmup),
+        *warmup_said(warmup),
         Said("load.seed", "--seed", seed),
         Said("stub.seed", "--seed", seed),
         Said("workload.prompt_tokens", "--isl", isl),
@@ -340,12 +329,12 @@ def simulate(
         Said("workload.trace_window", "--trace-window", trace_window),
         Said("workload.time_scale", "--time-scale", time_scale),
         Said("workload.preset", "--preset", preset),
-        Said("goodput", "--goodput", _goodput(goodput)),
+        Said("goodput", "--goodput", goodput_said(goodput)),
         Said("out", "--out", out),
-        *_assignments(set_),
+        *assignments(set_),
     )
-    with _flags_named(said):
-        settings = load_config(config, _nested(said))
+    with flags_named(said):
+        settings = load_config(config, nested(said))
         raise typer.Exit(simulate_and_print(settings, json_file=json_file, allow_unstable=allow_unstable, html=html))
 
 
@@ -353,7 +342,7 @@ def simulate(
 def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")],
     *,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
+    json_file: JsonFile = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="the report as one HTML file that opens offline")] = None,
     figures: Annotated[Path | None, typer.Option(metavar="DIR", help="its figures as SVG and PNG, for papers and pull requests")] = None,
     budget: Annotated[Path | None, typer.Option(metavar="FILE", help="of --html and --figures: mark what this budget promises")] = None,
@@ -412,7 +401,7 @@ def compare(
     config: Annotated[Path | None, typer.Option(metavar="CONFIG.yaml", help="the load for two URLs")] = None,
     pairs: Annotated[int, typer.Option(help="runs of each side, an even number")] = 6,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="where the runs go; runs/<time> by default")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")] = None,
+    json_file: JsonFile = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="the comparison as one HTML file that opens offline")] = None,
     quiet: Quiet = False,
     set_: Set = None,
@@ -420,10 +409,13 @@ def compare(
     """Hold B against A: what changed end to end and in each layer, how surely, and what a change would have had to be to be seen."""
     from latprof.commands.compare import Asked, compare_and_print
 
-    said = tuple(_assignments(set_))
-    asked = Asked(metric, tolerance, min_abs, interleave, simulate, config, pairs, out, _nested(said))
-    with _flags_named(said):
+    said = tuple(assignments(set_))
+    asked = Asked(metric, tolerance, min_abs, interleave, simulate, config, pairs, out, nested(said))
+    with flags_named(said):
         raise typer.Exit(compare_and_print(a, b, asked, json_file=json_file, html=html, quiet=quiet))
+
+
+app.command("gate")(gate_command)
 
 
 @baseline_app.command("save")
@@ -470,96 +462,10 @@ def stub_up(
     from latprof.commands.run import keep_stub_up
     from latprof.config import load_config
 
-    said = tuple(_assignments(set_))
-    with _flags_named(said):
-        settings = load_config(config, _nested(said))
+    said = tuple(assignments(set_))
+    with flags_named(said):
+        settings = load_config(config, nested(said))
         raise typer.Exit(keep_stub_up(settings, port=port, otlp_http_endpoint=otlp, truth=truth))
-
-
-TraceFormat = Annotated[str | None, typer.Option("--from", metavar="FORMAT", help="of the trace; told from its content by default")]
-Window = Annotated[str | None, typer.Option("--trace-window", metavar="10m", help="only the trace's first part")]
-Preset = Annotated[str | None, typer.Option("--preset", metavar="chat|code|agent", help="laws fitted to a published trace")]
-
-
-@workload_app.command("inspect")
-def workload_inspect(
-    what: Annotated[Path | None, typer.Argument(metavar="[TRACE|CONFIG.yaml]", help="none: the workload of --preset")] = None,
-    *,
-    trace_format: TraceFormat = None,
-    trace_window: Window = None,
-    preset: Preset = None,
-    tokenizer: Annotated[Path | None, typer.Option(metavar="tokenizer.json", help="counts recorded texts")] = None,
-    sessions: Annotated[int, typer.Option(min=1, help="of a synthetic workload")] = 1000,
-    seed: Annotated[int, typer.Option(help="of a synthetic workload")] = 1,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the figures here; - for standard output")] = None,
-) -> None:
-    """Tell a workload in numbers: lengths, turns, tools, arrivals, and how much of it a prefix cache would know."""
-    from latprof.commands.workload import inspect_and_print
-
-    settings = _workload(
-        Said("workload.trace_format", "--from", trace_format),
-        Said("workload.trace_window", "--trace-window", trace_window),
-        Said("workload.preset", "--preset", preset),
-        Said("workload.tokenizer", "--tokenizer", tokenizer),
-    )
-    raise typer.Exit(inspect_and_print(what, settings, sessions=sessions, seed=seed, json_file=json_file))
-
-
-@workload_app.command("convert")
-def workload_convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="a trace")],
-    to: Annotated[Path, typer.Argument(metavar="OUT", help="a file; - for standard output")],
-    *,
-    to_format: Annotated[str, typer.Option("--to", metavar="native", help="latprof's own form, one session graph a line")] = "native",
-    trace_format: TraceFormat = None,
-    trace_window: Window = None,
-    time_scale: Annotated[float | None, typer.Option(help="divide all times by this")] = None,
-) -> None:
-    """Turn a trace into latprof's own form, one session graph a line."""
-    from latprof.commands.workload import convert
-
-    if to_format != "native":
-        raise UsageError(f"--to must be native, got {to_format!r}; latprof writes no other form")
-    settings = _workload(
-        Said("workload.trace_format", "--from", trace_format),
-        Said("workload.trace_window", "--trace-window", trace_window),
-        Said("workload.time_scale", "--time-scale", time_scale),
-    )
-    raise typer.Exit(convert(source, to, settings))
-
-
-@workload_app.command("generate")
-def workload_generate(
-    config: ConfigFile = None,
-    *,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="a native trace; - for standard output")],
-    preset: Preset = None,
-    sessions: Annotated[int, typer.Option(min=1)] = 1000,
-    rate: Annotated[float, typer.Option(min=1e-9, help="sessions per second, Poisson")] = 1.0,
-    seed: Annotated[int, typer.Option(help="same seed, same file")] = 1,
-) -> None:
-    """Write the sessions of a preset, or of a configuration's synthetic workload, as a native trace."""
-    from latprof.commands.workload import generate
-
-    settings = _workload(Said("workload.preset", "--preset", preset))
-    raise typer.Exit(generate(config, settings, sessions=sessions, rate_per_s=rate, seed=seed, to=out))
-
-
-def _workload(*said: Said) -> Workload:
-    """The workload section that flags ask for."""
-    from latprof.config import load_config
-
-    with _flags_named(said):
-        return load_config(None, _nested(said)).workload
-
-
-def config_of(path: Path | None, assignments: list[str] | None, out: Path | None) -> Config:
-    """The configuration of a file with ``--set`` and ``--out`` laid over it."""
-    from latprof.config import load_config
-
-    said = (Said("out", "--out", out), *_assignments(assignments))
-    with _flags_named(said):
-        return load_config(path, _nested(said))
 
 
 def main() -> None:
@@ -583,135 +489,3 @@ def main() -> None:
             f"latprof: internal error; this is a bug in latprof, not in your stack. Please report it with these lines:\n{traceback.format_exc()}"
         )
         sys.exit(Exit.INTERNAL)
-
-
-# --- from flags to configuration ----------------------------------------------------------------------------------------------------------
-
-
-class Said(NamedTuple):
-    """What one flag says: the configuration key it stands for, its own name, and the value (None: it was not given)."""
-
-    path: str
-    flag: str
-    value: object
-
-
-def _nested(said: Iterable[Said]) -> dict[str, Any]:
-    """What was said, nested like the configuration file; flags left out never override the file."""
-    nested: dict[str, Any] = {}
-    for path, flag, value in said:
-        if value is None:
-            continue
-        node = nested
-        *parents, leaf = _keys(path)
-        for depth, parent in enumerate(parents, start=1):
-            node = node.setdefault(parent, {})
-            if not isinstance(node, dict):
-                raise UsageError(f"{flag} {path}: {'.'.join(parents[:depth])} was given a value of its own, {node!r}; drop one of the two")
-        node[leaf] = None if value is _NULL else value
-    return nested
-
-
-_NULL = object()
-"""A null that was said, as in ``--set load.duration=null``: unlike a flag left out it overrides the file."""
-
-
-def _assignments(texts: Iterable[str] | None) -> Iterator[Said]:
-    """What ``--set KEY=VALUE`` says; the value is read as YAML."""
-    from latprof.yaml_text import read_yaml
-
-    for text in texts or ():
-        path, equals, value = text.partition("=")
-        if not equals or not all(path.split(".")):
-            raise UsageError(f"--set wants KEY=VALUE such as stub.gateway.auth=5ms, got {path!r}{' and no value' if not equals else ''}")
-        try:
-            read = read_yaml(value)
-        except ConfigError as error:
-            raise UsageError(f"--set {path}: wants a YAML value such as 5ms or {{mean: 5ms}}; {value!r} {error}") from None
-        yield Said(path, "--set", _NULL if read is None else read)
-
-
-def _keys(path: str) -> list[str]:
-    """The keys of a dotted path. Layer names hold dots of their own: stub.plant.gateway.auth is one key below stub.plant."""
-    keys = path.split(".")
-    by_layer = keys[:2] in (["stub", "plant"], ["stub", "speedup"])
-    return [*keys[:2], ".".join(keys[2:])] if by_layer and len(keys) > 2 else keys
-
-
-@contextlib.contextmanager
-def _flags_named(said: Iterable[Said]) -> Iterator[None]:
-    """A mistake in a value that came from a flag names the flag beside the configuration key: ``load.rate_per_s (--request-rate): ...``."""
-    try:
-        yield
-    except ConfigError as error:
-        text = str(error)
-        for path, flag in {path: flag for path, flag, value in said if value is not None}.items():
-            # A key of one word is told from that word in a sentence by where it stands.
-            begins = r"(?<![\w.\-/])" if "." in path else "^"
-            text = re.sub(rf"{begins}({re.escape(path)}(?:\.[\w\-]+)*)(?!\w)", rf"\1 ({flag})", text, count=1, flags=re.MULTILINE)
-        raise ConfigError(text) from None
-
-
-def _headers(lines: list[str] | None) -> dict[str, str] | None:
-    """``Name: value`` or ``NAME=VALUE``. What cannot be read is not repeated: it may be a key."""
-    if not lines:
-        return None
-    headers = {}
-    for line in lines:
-        match = _HEADER.fullmatch(line)
-        if match is None:
-            raise UsageError(
-                "--header wants 'Name: value', got a text (not repeated here, it may hold a key) that does not begin with 'Name:'"
-            )
-        headers[match["name"]] = match["value"].strip()
-    return headers
-
-
-_HEADER = re.compile(r"\s*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*[:=](?P<value>.*)", re.DOTALL)
-
-
-def _json_object(flag: str, text: str | None) -> dict[str, Any] | None:
-    """A JSON object. What is none is not repeated: it may hold a key."""
-    if text is None:
-        return None
-    wanted = f"{flag} wants a JSON object such as '{{\"temperature\": 0}}'"
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{wanted}, got what is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UsageError(f"{wanted}, got a {type(value).__name__}")
-    return value
-
-
-def _warmup(text: str | None) -> tuple[Said, ...]:
-    """A bare number is requests, as peers have it; with a unit it is time. Either replaces both of a file's."""
-    if text is None:
-        return ()
-    count, duration = (int(text), "0s") if text.isdecimal() else (0, text)
-    return Said("load.warmup_requests", "--warmup", count), Said("load.warmup", "--warmup", duration)
-
-
-def _injected(text: str | None) -> tuple[Said, ...]:
-    """``STAGE=DELAYS``; what is wrong with either is said by the configuration."""
-    if text is None:
-        return ()
-    stage, equals, delays = text.partition("=")
-    if not equals:
-        raise UsageError(f"--inject-delay wants STAGE=DELAYS such as gateway=0,5,20,50ms, got {text!r}")
-    return Said("inject.before", "--inject-delay", stage.strip()), Said("inject.delays", "--inject-delay", delays)
-
-
-def _goodput(text: str | None) -> dict[str, str] | None:
-    if text is None:
-        return None
-    wanted = "--goodput wants objectives in ms such as 'ttft:200 tpot:50'"
-    objectives = {}
-    for item in text.replace(",", " ").split():
-        name, colon, value = item.partition(":")
-        if not colon or not value:
-            raise UsageError(f"{wanted}, got {item!r}")
-        objectives[name] = value.removesuffix("ms")
-    if not objectives:
-        raise UsageError(f"{wanted}, got none; leave the flag out to count no goodput")
-    return objectives

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from latprof.errors import UsageError
+from latprof.flags import config_of
 
 if TYPE_CHECKING:
     from latprof.report.gate_values import Inconclusive
@@ -66,7 +67,7 @@ def gate_command(
         raise typer.Exit(gate_and_print(runs, asked))
     if runs:
         raise UsageError("latprof gate takes run folders or --simulate CONFIG.yaml, got both; drop one")
-    raise typer.Exit(simulate_and_gate(_config(simulate, set_, out), asked))
+    raise typer.Exit(simulate_and_gate(config_of(simulate, set_, out), asked))
 
 
 def taken_for(word: str | None) -> Inconclusive:
@@ -74,12 +75,6 @@ def taken_for(word: str | None) -> Inconclusive:
     if word not in {None, "pass", "warn", "fail"}:
         raise UsageError(f"--inconclusive must be pass, warn or fail, got {word!r}; leave it out for exit code 3")
     return cast("Inconclusive", word or "exit-3")
-
-
-def _config(path: Path, set_: list[str] | None, out: Path | None) -> Any:
-    from latprof.cli import config_of
-
-    return config_of(path, set_, out)
 
 
 @budget_app.command("init")

@@ -13,7 +13,7 @@ from latprof.pages import shown_of
 
 if TYPE_CHECKING:
     from latprof.budget import Budget
-    from latprof.pipeline import Opened
+    from latprof.opening import Opened
     from latprof.report.page.static import Figure
     from latprof.report.sweep_values import SweepReport
 

@@ -14,7 +14,7 @@ from latprof.config import Config
 from latprof.errors import UsageError
 from latprof.observations.folder import load
 from latprof.observations.graph import load_steps
-from latprof.pipeline import Opened, courses_of
+from latprof.opening import Opened, courses_of
 from latprof.report.page.run import Shown, page
 from latprof.units import ms
 

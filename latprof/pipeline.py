@@ -2,7 +2,7 @@
 
     plan -> stack, receiver and workers up -> preflight -> warm-up and measured load -> late spans -> run folder compacted -> report
 
-The report is always made from the folder, never from what is still in memory: ``latprof report`` shows the same.
+The report is always made from the folder (`latprof.opening`), never from what is still in memory: ``latprof report`` shows the same.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,27 +23,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from latprof.clock import WallAnchor, wall_anchor
 from latprof.config import Config, Spans
 from latprof.errors import Exit, RunFailedError, UsageError
+from latprof.opening import Opened, exit_code_of, open_run
+from latprof.pipeline_meta import first_meta, phase_meta, workers_meta
 from latprof.schedule.plan import PREFLIGHT_SESSION
-from latprof.units import NS_PER_S
 from latprof.workload.sessions import Session, joined
 
 if TYPE_CHECKING:
-    from latprof.analysis.verdicts.replications import Replication
-    from latprof.client.driver import Counters, Driven
+    from latprof.client.driver import Counters
     from latprof.client.endpoint import Endpoint
     from latprof.client.preflight import Preflight
     from latprof.client.targets import Targets
     from latprof.client.workers import Workers
-    from latprof.layers.course import Course
-    from latprof.layers.table import Layers, Tables
     from latprof.live.watch import Watch
-    from latprof.observations.folder import Run
     from latprof.observations.streams import Answered
     from latprof.pipeline_inject import Injector
     from latprof.report.values import Report
     from latprof.schedule.plan import Phase, Plan
     from latprof.spans.receiver import Receiver, Transport
-    from latprof.spans.store import Spans as SpanStore
     from latprof.stub.stack import RunningStub
 
 T = TypeVar("T")
@@ -65,20 +61,6 @@ class Outcome:
     def report(self) -> Report:
         """The report made from the folder."""
         return self.opened.report
-
-
-@dataclass(frozen=True, eq=False)
-class Opened:
-    """A run folder as it was read: its report, the raw observations, the spans as received, and the layers found in them.
-
-    ``layers`` are the tables by metric, the task's among them where there are sessions of several steps.
-    """
-
-    report: Report
-    observed: Run
-    spans: SpanStore
-    tables: Tables
-    layers: Mapping[str, Layers]
 
 
 @dataclass(slots=True)
@@ -121,7 +103,7 @@ async def _run(config: Config, quiet: bool, stop: asyncio.Event, watch: Watch | 
     plan = await asyncio.to_thread(build_plan, config)
     folder = create(config.out)
     session = _Session(config, folder, plan, secrets.token_hex(8), wall_anchor(), quiet, stop, watch)
-    session.meta = _first_meta(session)
+    session.meta = first_meta(config, plan, session.run_id, session.anchor)
     write_meta(folder, session.meta)
     if watch is not None:
         watch.open(folder, session.anchor, config.spans.hops, config.spans.grace_ns)
@@ -155,90 +137,6 @@ def simulate(config: Config, *, allow_unstable: bool = False) -> Outcome:
     return played(config, allow_unstable=allow_unstable)
 
 
-def report_of(folder: Path) -> Report:
-    """The report of a run folder, complete or partial, from the folder alone.
-
-    Raises:
-        ConfigError: it is not a run folder, or one of a newer schema.
-    """
-    return open_run(folder).report
-
-
-def replication_of(folder: Path, objectives_ms: Mapping[str, float] | None = None) -> Replication:
-    """A run folder as one replication of an experiment; ``objectives_ms`` say what goodput is, by default those of its configuration.
-
-    Raises:
-        ConfigError: it is not a run folder, or one of a newer schema.
-    """
-    from latprof.analysis.verdicts.reduction import replication
-
-    opened = open_run(folder)
-    return replication(opened.observed, opened.layers, opened.report.doubts, objectives_ms)
-
-
-def open_run(folder: Path | str) -> Opened:
-    """Read a run folder, complete or partial, and understand it.
-
-    Raises:
-        ConfigError: it is not a run folder, or one of a newer schema.
-    """
-    from latprof.analysis.task import task_layers
-    from latprof.observations.folder import load
-    from latprof.observations.graph import load_steps
-    from latprof.pipeline_inject import injection_of, with_injected
-    from latprof.report.values import build
-
-    folder = Path(folder)
-    observed = load(folder)
-    received = spans_of(observed)
-    spans = with_injected(received, observed)
-    tables = tables_of(observed, spans)
-    tasks = task_layers(tables.e2el, observed.requests, load_steps(folder))
-    layers = {table.metric: table for table in (tables.ttft, tables.e2el, *([tasks.layers] if tasks.have_several_steps else []))}
-    report = build(observed, tables.ttft, received, tables.e2el, tasks, injection_of(observed))
-    return Opened(report, observed, spans, tables, layers)
-
-
-def courses_of(opened: Opened, rows: Iterable[int]) -> Iterator[Course]:
-    """What those rows of the run's requests went through, one by one: where it really was, as far as anything tells."""
-    from latprof.layers.course import laid_out, placed
-    from latprof.layers.stored import has_layers
-
-    observed = opened.observed
-    if has_layers(observed.folder):
-        return laid_out(opened.tables.e2el, observed.requests, rows)
-    anchor = WallAnchor(**observed.meta["anchor"])
-    hops = tuple(observed.meta["config"]["spans"]["hops"])
-    return placed(opened.tables, observed.requests, opened.spans, anchor, rows, hops)
-
-
-def tables_of(observed: Run, spans: SpanStore) -> Tables:
-    """The layers of a run: as its folder keeps them, where they are known beforehand, else as its spans tell."""
-    from latprof.layers.build import build_layers
-    from latprof.layers.stored import has_layers, load_layers
-    from latprof.layers.table import Tables
-
-    if has_layers(observed.folder):
-        return Tables(*(load_layers(observed.folder, observed.requests, metric) for metric in ("ttft", "e2el")))
-    anchor = WallAnchor(**observed.meta["anchor"])
-    return build_layers(observed.requests, spans, anchor, tuple(observed.meta["config"]["spans"]["hops"]))
-
-
-def spans_of(observed: Run) -> SpanStore:
-    """The spans of a run as received; those under traces of the server's own beside them, where the id of an answer says whose they are."""
-    from latprof.layers.joining import joined
-    from latprof.spans import store
-
-    received, others = store.load(observed.folder), store.load_others(observed.folder)
-    return joined(observed.requests, received, others, WallAnchor(**observed.meta["anchor"])) if others.num_rows else received
-
-
-def layers_of(observed: Run, spans: SpanStore, metric: str) -> Layers:
-    """The layers of a run for ``ttft`` or ``e2el``; see `tables_of`."""
-    layers: Layers = getattr(tables_of(observed, spans), metric)
-    return layers
-
-
 @contextlib.contextmanager
 def keep_stub_up_during(otlp_http_endpoint: str | None = None, config: Config | None = None) -> Iterator[str]:
     """The stack in a box for the length of a ``with``; its URL."""
@@ -250,13 +148,6 @@ def keep_stub_up_during(otlp_http_endpoint: str | None = None, config: Config | 
             yield running.url
         finally:
             runner.run(running.stop())
-
-
-def exit_code_of(report: Report) -> Exit:
-    """The exit code a report calls for."""
-    if report.interrupted:
-        return Exit.INTERRUPTED
-    return Exit.DONE if report.valid else Exit.UNTRUSTED
 
 
 # --- the run ------------------------------------------------------------------------------------------------------------------------------
@@ -417,7 +308,7 @@ async def _drive(session: _Session, workers: Workers, targets: Targets, stub: Ru
         counters = Counters()
         async with _progress(session, phase, counters, workers):
             driven = await workers.drive(counters, session.stop)
-        session.meta["phases"].append(_phase_meta(phase, driven))
+        session.meta["phases"].append(phase_meta(phase, driven))
         if stub is not None:
             _note_stub(session, before, await _figures(stub), stub.died())
         write_meta(session.folder, session.meta)
@@ -426,7 +317,7 @@ async def _drive(session: _Session, workers: Workers, targets: Targets, stub: Ru
     try:
         await workers.close()
     finally:
-        session.meta["workers"] = _workers_meta(workers)
+        session.meta["workers"] = workers_meta(workers)
     session.meta["stale_retries"] = workers.stale_retries
     session.answered = await asyncio.to_thread(answered, session.folder)
 
@@ -486,100 +377,6 @@ def _compact_spans(folder: Path) -> None:
         observed = load(folder)
         told = traces_told(observed.requests, store.load(folder), others, WallAnchor(**observed.meta["anchor"]))
     store.compact_others(folder, told)
-
-
-# --- run.json -----------------------------------------------------------------------------------------------------------------------------
-
-
-def _first_meta(session: _Session) -> dict[str, Any]:
-    """What is known before the first request; everything later is added to it."""
-    from latprof.observations.folder import SCHEMA, host_facts, scrub
-    from latprof.schedule.words import arrival_model
-
-    measured = session.plan.phases[-1]
-    return {
-        "schema": SCHEMA,
-        "status": "running",
-        "run_id": session.run_id,
-        "config": scrub(session.config.model_dump(mode="json", by_alias=True)),
-        "config_hash": session.config.hash(),
-        "seed": session.plan.seed,
-        "anchor": dataclasses.asdict(session.anchor),
-        "host": host_facts(),
-        "arrival_model": arrival_model(session.plan.phases),
-        "planned": {phase.name: phase.planned_requests for phase in session.plan.phases},
-        "planned_rate_per_s": _planned_rate(measured),
-        "stations": _stations(session.config),
-        "replicas": _replicas(session.config),
-        **_presets(session.config),
-        "phases": [],
-    }
-
-
-def _presets(config: Config) -> dict[str, Any]:
-    """What the stack in a box takes from presets, with the ranges that a report prints."""
-    if not config.uses_stub:
-        return {}
-    from latprof.stub.presets.used import presets_used
-
-    used = presets_used(config.stub)
-    return {"presets": used} if used else {}
-
-
-def _stations(config: Config) -> dict[str, int]:
-    """Layer -> its servers: what the configuration says of a real stack, what the stack in a box is made of."""
-    if not config.uses_stub:
-        return dict(config.stations)
-    from latprof.stub.models.stages import servers_of
-
-    return servers_of(config.stub) | config.stations
-
-
-def _replicas(config: Config) -> dict[str, int]:
-    """Layer -> replicas among which its servers are shared out; of a real stack nobody says."""
-    if not config.uses_stub:
-        return {}
-    from latprof.stub.models.stages import replicas_of_pools
-
-    return replicas_of_pools(config.stub)
-
-
-def _planned_rate(phase: Phase) -> float | None:
-    """The rate of this very schedule, which for random arrivals is not the rate asked for."""
-    if phase.loop == "closed" or len(phase.planned) < 2:
-        return None
-    first_ns, last_ns = phase.planned[0].offset_ns, phase.planned[-1].offset_ns
-    if first_ns is None or last_ns is None or last_ns <= first_ns:
-        return None
-    return (len(phase.planned) - 1) / ((last_ns - first_ns) / NS_PER_S)
-
-
-def _phase_meta(phase: Phase, driven: Sequence[Driven | None]) -> dict[str, Any]:
-    """``health`` is that of the worst worker, figure by figure; a worker that died has none."""
-    from latprof.client.health import worst
-
-    ends = [one for one in driven if one is not None]
-    return {
-        "name": phase.name,
-        "start_ns": min((one.start_ns for one in ends), default=0),
-        "end_ns": max((one.end_ns for one in ends), default=0),
-        "interrupted": any(one.interrupted for one in ends),
-        "health": worst([one.health for one in ends]),
-        "workers": [
-            {"worker": number, "end_ns": one.end_ns, "health": dataclasses.asdict(one.health)}
-            for number, one in enumerate(driven)
-            if one is not None
-        ],
-    }
-
-
-def _workers_meta(workers: Workers) -> dict[str, Any]:
-    return {
-        "count": len(workers),
-        "deaths": [death.text for death in workers.deaths],
-        "kernel_stamps": workers.has_kernel_stamps,
-        "peak_bytes": workers.peak_bytes,
-    }
 
 
 # --- the terminal while it runs -----------------------------------------------------------------------------------------------------------

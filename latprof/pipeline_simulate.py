@@ -41,7 +41,8 @@ def simulate(config: Config, *, allow_unstable: bool = False) -> Outcome:
             ``allow_unstable``. No folder is left.
         UsageError: something else cannot be used as given.
     """
-    from latprof.pipeline import Outcome, exit_code_of, open_run
+    from latprof.opening import exit_code_of, open_run
+    from latprof.pipeline import Outcome
 
     folder = simulate_into_folder(config, allow_unstable=allow_unstable)
     opened = open_run(folder)

@@ -14,7 +14,7 @@ from latprof.analysis.verdicts.spending import Spending, spend
 from latprof.baseline import runs_at
 from latprof.budget import load_budget, read_budget
 from latprof.errors import ConfigError, Exit, UsageError
-from latprof.pipeline import replication_of
+from latprof.opening import replication_of
 from latprof.report.inert import plain
 from latprof.units import ms
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from latprof.errors import UsageError
-from latprof.pipeline import courses_of
+from latprof.opening import courses_of
 from latprof.units import NS_PER_S
 
 if TYPE_CHECKING:
     from latprof.observations.folder import Run
-    from latprof.pipeline import Opened
+    from latprof.opening import Opened
     from latprof.report.otlp_out import Collector
 
 STDOUT = Path("-")

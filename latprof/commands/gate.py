@@ -22,7 +22,8 @@ from latprof.budget import Budget, load_budget
 from latprof.config import Config
 from latprof.errors import ConfigError, Exit, UsageError
 from latprof.gate import gate
-from latprof.pipeline import replication_of, run
+from latprof.opening import replication_of
+from latprof.pipeline import run
 from latprof.report.gate_exports import benchmark_json, gate_json, otava_csv
 from latprof.report.gate_junit import junit
 from latprof.report.gate_markdown import markdown

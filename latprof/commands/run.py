@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from latprof.config import Config
 from latprof.errors import Exit, RunFailedError, UsageError
-from latprof.pipeline import ENDING_SIGNALS, Opened, exit_code_of, new_runner, open_run, run
+from latprof.opening import Opened, exit_code_of, open_run
+from latprof.pipeline import ENDING_SIGNALS, new_runner, run
 
 if TYPE_CHECKING:
     from latprof.budget import Budget

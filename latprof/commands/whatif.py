@@ -37,7 +37,7 @@ def record_in(folder: Path) -> Record:
     from latprof.analysis.whatif.record import record_of
     from latprof.observations.folder import load
     from latprof.observations.graph import load_steps
-    from latprof.pipeline import spans_of, tables_of
+    from latprof.opening import spans_of, tables_of
 
     observed = load(folder)
     return record_of(observed, tables_of(observed, spans_of(observed)).e2el, load_steps(folder))

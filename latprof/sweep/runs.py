@@ -119,7 +119,7 @@ def understood(folder: Path) -> SweptRun:
     Raises:
         ConfigError: it is not a run folder.
     """
-    from latprof.pipeline import open_run
+    from latprof.opening import open_run
 
     opened = open_run(folder)
     told, observed = opened.report, opened.observed

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from command import Ended, latprof, short_run
 
-from latprof.pipeline import Opened, courses_of, open_run
+from latprof.opening import Opened, courses_of, open_run
 from latprof.report.genai import client_spans
 from latprof.spans.receiver import Receiver
 from latprof.spans.span import Span, SpanKind

@@ -13,7 +13,8 @@ from latprof.config import Config
 from latprof.layers.build import build_layers
 from latprof.observations.columns import Requests, known
 from latprof.observations.folder import Run, load
-from latprof.pipeline import report_of, run
+from latprof.opening import report_of
+from latprof.pipeline import run
 from latprof.spans import store
 from latprof.units import MISSING_NS
 

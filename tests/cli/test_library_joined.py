@@ -15,7 +15,8 @@ import pytest
 from latprof.clock import WallAnchor
 from latprof.config import Config
 from latprof.layers.build import build_layers
-from latprof.pipeline import Opened, open_run, run
+from latprof.opening import Opened, open_run
+from latprof.pipeline import run
 from latprof.report.summary import summary
 from latprof.spans.store import OTHERS_PARQUET, Spans, load_others
 

@@ -184,7 +184,7 @@ def test_layers_in_doubt_are_no_baseline_and_the_whole_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     doubted = [replace(one, doubts=(Doubt("spans_lost", "warning", "spans were lost", "look"),)) for one in runs()]
-    monkeypatch.setattr("latprof.pipeline.replication_of", lambda folder, _objectives=None: doubted[int(folder.name)])
+    monkeypatch.setattr("latprof.opening.replication_of", lambda folder, _objectives=None: doubted[int(folder.name)])
     save_baseline([tmp_path / str(seed) for seed in SEEDS], tmp_path / "b.json", None)
     assert "no layer can be held against it: spans were lost" in capsys.readouterr().out
     kept = load(tmp_path / "b.json").arm
@@ -194,7 +194,7 @@ def test_layers_in_doubt_are_no_baseline_and_the_whole_is(
 
 def test_runs_nobody_may_trust_are_no_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     doubted = replace(runs([1])[0], doubts=(Doubt("lateness", "fatal", "requests went late", "lower the rate"),))
-    monkeypatch.setattr("latprof.pipeline.replication_of", lambda _folder, _objectives=None: doubted)
+    monkeypatch.setattr("latprof.opening.replication_of", lambda _folder, _objectives=None: doubted)
     with pytest.raises(RunFailedError, match=r"cannot be a baseline, for it is not valid: requests went late; lower the rate") as refused:
         save_baseline([tmp_path], tmp_path / "b.json", None)
     assert refused.value.exit_code == Exit.UNTRUSTED

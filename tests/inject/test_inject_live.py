@@ -12,7 +12,8 @@ import pytest
 from latprof.config import Stage, load_config
 from latprof.errors import ConfigError
 from latprof.observations.injected import load_injected
-from latprof.pipeline import Opened, keep_stub_up_during, open_run, run, simulate
+from latprof.opening import Opened, open_run
+from latprof.pipeline import keep_stub_up_during, run, simulate
 from latprof.report.summary import summary
 
 pytestmark = pytest.mark.live

@@ -16,7 +16,7 @@ from latprof.units import MISSING_NS, NS_PER_MS
 
 
 class MadeCourses:
-    """What `latprof.pipeline.courses_of` is for a run folder. Decoding takes 20 of the 30 ms after the first token."""
+    """What `latprof.opening.courses_of` is for a run folder. Decoding takes 20 of the 30 ms after the first token."""
 
     def __init__(self, run: Run, layers: Layers) -> None:
         decode_ns = np.full(len(layers.rows), 20 * NS_PER_MS)

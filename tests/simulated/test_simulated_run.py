@@ -24,7 +24,8 @@ from latprof.observations.columns import Chunks
 from latprof.observations.folder import Run, load
 from latprof.observations.graph import load_steps
 from latprof.observations.segments import Segments
-from latprof.pipeline import report_of, simulate, tables_of
+from latprof.opening import report_of, tables_of
+from latprof.pipeline import simulate
 from latprof.schedule.build import build_plan
 from latprof.spans import store
 

@@ -281,7 +281,7 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_a_run_without_a_request_has_nothing_to_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_folder: Path) -> None:
-    from latprof.pipeline import open_run
+    from latprof.opening import open_run
 
     empty = made_shown(0, layers={"ttft": made_layers(0)})
     monkeypatch.setattr(figures_room, "shown_of", lambda *_: empty)
