@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latprof.analysis.quantiles import SHOWN, FloatArray, Numbers, inflation
+from latprof.analysis.quantiles import MIN_BEYOND_EACH, MIN_BEYOND_POOL, SHOWN, FloatArray, Numbers, inflation
 from latprof.analysis.student import quantile
 
 FEW = 3
@@ -16,9 +16,6 @@ FEW = 3
 
 _POINTS = 160
 _LEVEL = 0.95
-# As of a percentile's interval (`latprof.analysis.verdicts.replications`): independent requests above and below, in each run and in all together.
-_MIN_BEYOND_EACH = 1.0
-_MIN_BEYOND_POOL = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +73,7 @@ def _band(runs: Sequence[FloatArray], value_ns: FloatArray, share: FloatArray) -
         odds = share / (1.0 - share)
         low, high = odds / (odds + factor), odds / (odds + 1.0 / factor)
     worth = np.array([len(run) / _inflation(run, 1.0 - share) for run in runs]) * np.minimum(share, 1.0 - share)
-    enough = (worth.min(axis=0) >= _MIN_BEYOND_EACH) & (worth.sum(axis=0) >= _MIN_BEYOND_POOL)
+    enough = (worth.min(axis=0) >= MIN_BEYOND_EACH) & (worth.sum(axis=0) >= MIN_BEYOND_POOL)
     return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
 
 

@@ -1,4 +1,4 @@
-"""Rounding for tables whose columns must add up as printed."""
+"""Numbers as they are written down: columns that add up as printed, and null for what there is no figure of."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def rounded_to_sum(values: Sequence[float], unit: float, total: int | None = Non
             whole[index] -= 1
             left += 1
     return whole
+
+
+def finite(value: float) -> float | None:
+    """A plain float; None, JSON's null, where there is no figure."""
+    return float(value) if math.isfinite(value) else None

@@ -10,6 +10,7 @@ from latprof.analysis.laws import Law
 from latprof.analysis.quantiles import SHOWN, Distribution
 from latprof.analysis.targets import TargetFigures
 from latprof.report import injected, presets
+from latprof.report.rounding import finite
 from latprof.report.values import MEAN, Budget, LayerRow, Report
 from latprof.units import MISSING_NS, NS_PER_S, ms
 
@@ -46,7 +47,7 @@ def summary(report: Report) -> dict[str, Any]:
         "tasks": _tasks(report),
         "injection": None if report.injection is None else injected.as_json(report.injection),
         "targets": [_target(one) for one in report.targets],
-        "tokens_per_chunk": _number(report.tokens_per_chunk),
+        "tokens_per_chunk": finite(report.tokens_per_chunk),
         "tokens_source": dict(report.tokens_sources),
         "layers": {
             budget.metric: [_layer(budget, row) for row in budget.rows]
@@ -54,7 +55,7 @@ def summary(report: Report) -> dict[str, Any]:
             if budget is not None
         },
         "generator": {
-            "cpu_share": _number(report.facts.cpu_share),
+            "cpu_share": finite(report.facts.cpu_share),
             "p99_loop_lag_ms": _ms(report.facts.loop_lag_p99_ns),
             "p99_wake_lateness_ms": _ms(report.facts.lateness_p99_ns),
             **_instrument(report),
@@ -78,16 +79,16 @@ def _instrument(report: Report) -> dict[str, Any]:
         "workers": of_run.workers,
         "workers_died": len(of_run.deaths),
         "stamps": of_run.stamps,
-        "user_stamp_share": _number(of_run.user_stamp_share),
-        "interval_share": _number(of_run.interval_share),
-        "starved_share": _number(of_run.figure("starved_share")),
+        "user_stamp_share": finite(of_run.user_stamp_share),
+        "interval_share": finite(of_run.interval_share),
+        "starved_share": finite(of_run.figure("starved_share")),
         "max_loop_lag_ms": _ms(of_run.figure("loop_lag_max_ns")),
         "stalls": count("stalls"),
         "involuntary_switches": count("involuntary_switches"),
         "gc_pauses": count("gc_pauses"),
         "max_gc_pause_ms": _ms(of_run.figure("gc_pause_max_ns")),
         "max_receive_queue_bytes": count("receive_queue_max_bytes"),
-        "waiting_sockets_share": _number(of_run.figure("waiting_sockets_share")),
+        "waiting_sockets_share": finite(of_run.figure("waiting_sockets_share")),
         "clock_steps": count("clock_steps"),
     }
 
@@ -96,11 +97,11 @@ def _law(law: Law) -> dict[str, Any]:
     return {
         "layer": law.layer,
         "servers": law.servers,
-        "utilisation": _number(law.utilisation),
-        "rate_per_s": _number(law.rate_per_s),
-        "mean_present": _number(law.mean_present),
+        "utilisation": finite(law.utilisation),
+        "rate_per_s": finite(law.rate_per_s),
+        "mean_present": finite(law.mean_present),
         "mean_time_ms": _ms(law.mean_time_ns),
-        "mean_busy": _number(law.mean_busy),
+        "mean_busy": finite(law.mean_busy),
         "mean_service_ms": _ms(law.mean_service_ns),
     }
 
@@ -114,7 +115,7 @@ def _counts(report: Report) -> dict[str, Any]:
         "failed": counts.failed,
         "warmup": counts.warmup,
         "errors": dict(counts.errors),
-        "with_spans_share": _number(report.facts.span_coverage),
+        "with_spans_share": finite(report.facts.span_coverage),
         "joined_by_answer": report.facts.joined_by_answer,
     }
 
@@ -122,13 +123,13 @@ def _counts(report: Report) -> dict[str, Any]:
 def _rate(report: Report) -> dict[str, Any]:
     rate = report.rate
     return {
-        "intended_per_s": _number(rate.intended_per_s),
-        "achieved_per_s": _number(rate.achieved_per_s),
-        "intended_cv": _number(rate.intended_cv),
-        "achieved_cv": _number(rate.achieved_cv),
+        "intended_per_s": finite(rate.intended_per_s),
+        "achieved_per_s": finite(rate.achieved_per_s),
+        "intended_cv": finite(rate.intended_cv),
+        "achieved_cv": finite(rate.achieved_cv),
         "duration_s": rate.duration_ns / NS_PER_S,
-        "completed_per_s": _number(rate.completed_per_s),
-        "output_tokens_per_s": _number(rate.output_tokens_per_s),
+        "completed_per_s": finite(rate.completed_per_s),
+        "output_tokens_per_s": finite(rate.output_tokens_per_s),
     }
 
 
@@ -139,8 +140,8 @@ def _goodput(report: Report) -> dict[str, Any] | None:
     return {
         "objectives_ms": dict(goodput.objectives_ms),
         "good": goodput.good,
-        "per_s": _number(goodput.per_s),
-        "share": _number(goodput.share),
+        "per_s": finite(goodput.per_s),
+        "share": finite(goodput.share),
     }
 
 
@@ -151,9 +152,9 @@ def _tasks(report: Report) -> dict[str, Any] | None:
     return {
         "complete": tasks.complete,
         "incomplete": dict(tasks.incomplete),
-        "mean_turns": _number(tasks.turns),
-        "mean_turns_on_path": _number(tasks.turns_on_path),
-        "mean_steps": _number(tasks.steps),
+        "mean_turns": finite(tasks.turns),
+        "mean_turns_on_path": finite(tasks.turns_on_path),
+        "mean_steps": finite(tasks.steps),
         "client_per_turn_ms": _ms(tasks.client_ns),
         "hidden_mean_ms": {layer: _ms(hidden_ns) for layer, hidden_ns in tasks.hidden_ns.items()},
     }
@@ -165,8 +166,8 @@ def _target(one: TargetFigures) -> dict[str, Any]:
         "url": one.url,
         "model": one.model,
         "dialect": one.dialect,
-        "share": _number(one.share),
-        "asked_share": _number(one.asked_share),
+        "share": finite(one.share),
+        "asked_share": finite(one.asked_share),
         "ok": one.counts.ok,
         "failed": one.counts.failed,
         "errors": dict(one.counts.errors),
@@ -222,8 +223,4 @@ def _at(values_ns: Mapping[str, float], label: str) -> float | None:
 
 
 def _ms(value_ns: float) -> float | None:
-    return _number(ms(value_ns))
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    return finite(ms(value_ns))

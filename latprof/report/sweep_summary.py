@@ -11,6 +11,7 @@ from typing import Any
 from latprof.analysis.sweeps.bottlenecks import Leader
 from latprof.analysis.sweeps.crossings import NEVER, attained
 from latprof.analysis.sweeps.pooled import PooledValue
+from latprof.report.rounding import finite
 from latprof.report.sweep_lines import Along, Figure, Line, lines
 from latprof.report.sweep_values import Answer, PointReport, SweepReport
 from latprof.units import ms
@@ -44,14 +45,14 @@ def _point(point: PointReport) -> dict[str, Any]:
             {"folder": str(run.folder), "seed": run.seed, "used": run.is_used, "failure": run.failure or None} for run in point.point.runs
         ],
         "completed_per_s": _estimate(point.completed, 1.0),
-        "goodput_share": _number(point.good_share),
+        "goodput_share": finite(point.good_share),
         "metrics": {metric: _answer(answer) for metric, answer in point.answers.items()},
         "stations": [
             {
                 "station": station.name,
                 "servers": station.servers,
-                "demand_ms": _number(ms(station.demand_ns)),
-                "utilisation": _number(station.utilisation),
+                "demand_ms": finite(ms(station.demand_ns)),
+                "utilisation": finite(station.utilisation),
                 "exact": station.is_exact,
             }
             for station in point.stations
@@ -59,9 +60,9 @@ def _point(point: PointReport) -> dict[str, Any]:
         "bounds": None
         if found is None
         else {
-            "capacity_per_s": _number(found.capacity_per_s),
+            "capacity_per_s": finite(found.capacity_per_s),
             "by": found.by or None,
-            "population_per_s": _number(found.population_per_s),
+            "population_per_s": finite(found.population_per_s),
             "broken": list(found.broken),
         },
         "leverage": "runs" if point.leverage_is_measured else "first order",
@@ -106,24 +107,20 @@ def _along(one: Along) -> dict[str, Any]:
         "at": one.column.label,
         "crossings": [{"layer": found.layer, **_figure(found.at), "holds": found.holds} for found in (*one.crossings, one.others)],
         "diminishing": _figure(one.diminishing),
-        "naive_ms": [_number(ms(value)) for value in one.naive_ns],
-        "naive_gap": [_number(gap) for gap in one.gap],
+        "naive_ms": [finite(ms(value)) for value in one.naive_ns],
+        "naive_gap": [finite(gap) for gap in one.gap],
     }
 
 
 def _figure(found: Figure) -> dict[str, Any]:
     return {
         "reached": None if math.isnan(found.k) else found.k != NEVER,
-        "k": _number(found.k),
-        "low": _number(found.low),
-        "high": _number(found.high),
+        "k": finite(found.k),
+        "low": finite(found.low),
+        "high": finite(found.high),
         "beyond": found.high == NEVER,
     }
 
 
 def _estimate(told: PooledValue, unit: float, suffix: str = "") -> dict[str, Any]:
-    return {f"value{suffix}": _number(told.value / unit), f"half{suffix}": _number(told.half / unit)}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    return {f"value{suffix}": finite(told.value / unit), f"half{suffix}": finite(told.half / unit)}

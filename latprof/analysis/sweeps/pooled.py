@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from latprof.analysis.contributions import Kind, kind_at, weights_of
-from latprof.analysis.quantiles import FloatArray, n_eff
+from latprof.analysis.quantiles import MIN_BEYOND_EACH, FloatArray, n_eff
 from latprof.analysis.student import quantile
 from latprof.layers.table import IntArray, Layers
 from latprof.layers.vocabulary import path_order
@@ -22,9 +22,6 @@ LEVEL = 0.95
 
 MIN_REPLICATIONS = 5
 """Resampling fewer replications gives intervals that are too short, whatever the level."""
-
-# A replication with fewer independent requests beyond the percentile does not know where it lies.
-_MIN_BEYOND_EACH = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +90,7 @@ def estimate(values: Sequence[IntArray], p: float, kind: Kind) -> PooledValue:
     """
     everything = np.sort(np.concatenate(list(values)))
     value = float(everything @ weights_of(len(everything), p, kind))
-    knows = kind != "percentile" or all(n_eff(one, p) * min(p, 1 - p) >= _MIN_BEYOND_EACH for one in values)
+    knows = kind != "percentile" or all(n_eff(one, p) * min(p, 1 - p) >= MIN_BEYOND_EACH for one in values)
     if not knows:
         return PooledValue(value)
     return PooledValue(value, half_width([float(np.sort(one) @ weights_of(len(one), p, kind)) for one in values]))

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latprof.analysis.metrics import SAMPLED
-from latprof.analysis.quantiles import FloatArray, Numbers, hd_weights, n_eff
+from latprof.analysis.quantiles import MIN_BEYOND_EACH, MIN_BEYOND_POOL, FloatArray, Numbers, hd_weights, n_eff
 from latprof.analysis.validity.doubts import Doubt
 from latprof.analysis.verdicts.estimates import Estimate, from_figures, without_interval
 from latprof.analysis.verdicts.steady import Steady
@@ -44,10 +44,7 @@ FEW: Final = 3
 """From so many replications on their own spread gives the interval."""
 TIME_BATCHES: Final = 20
 
-# The rule of which requests an interval needs, by experiment with M/M/1 at utilisations of 0.6 and 0.8: beyond the percentile at least this
-# many independent requests in each replication, and in all of them together (more where the percentile is split into layers).
-_MIN_BEYOND_EACH = 1.0
-_MIN_BEYOND_POOL = 5.0
+# As `MIN_BEYOND_POOL`, where the percentile is split into layers.
 _MIN_BEYOND_SPLIT = 10.0
 # Of a time batch likewise: one on either side of its median, and rows enough to have one.
 _MIN_WORTH_OF_BATCH = 2.0
@@ -235,14 +232,14 @@ def _too_few(worth: Sequence[float], p: float | None, *, is_split: bool) -> str:
     if min(worth) <= 0:
         return "a replication has no such request"
     beyond = 1.0 if p is None else min(p, 1 - p)
-    wanted = _MIN_BEYOND_SPLIT if is_split else _MIN_BEYOND_POOL
+    wanted = _MIN_BEYOND_SPLIT if is_split else MIN_BEYOND_POOL
     least, pool = min(worth) * beyond, sum(worth) * beyond
-    if least >= _MIN_BEYOND_EACH - 1e-9 and pool >= wanted - 1e-9:
+    if least >= MIN_BEYOND_EACH - 1e-9 and pool >= wanted - 1e-9:
         return ""
-    more = max(_MIN_BEYOND_EACH / least, wanted / pool)
+    more = max(MIN_BEYOND_EACH / least, wanted / pool)
     return (
         f"the sample is too small for {_named(p)}: {pool:.1f} independent requests lie beyond it, {least:.1f} in the smallest replication"
-        f" (wanted {wanted:g} and {_MIN_BEYOND_EACH:g}); send {more:.1f} times as many"
+        f" (wanted {wanted:g} and {MIN_BEYOND_EACH:g}); send {more:.1f} times as many"
     )
 
 

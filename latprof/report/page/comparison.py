@@ -16,6 +16,7 @@ from latprof.report.comparison import arms, footnotes, headline, moved_words
 from latprof.report.comparison_summary import summary
 from latprof.report.page.distribution import tails, tails_words
 from latprof.report.page.document import document
+from latprof.report.rounding import finite
 from latprof.units import ms
 
 UNTOLD = "not told apart"
@@ -110,8 +111,8 @@ def _row(change: Change) -> dict[str, Any]:
         "a_ms": ms(change.a.value),
         "b_ms": ms(change.b.value),
         "change_ms": ms(change.value),
-        "low_ms": _known(ms(low)),
-        "high_ms": _known(ms(high)),
+        "low_ms": finite(ms(low)),
+        "high_ms": finite(ms(high)),
         "margin_ms": ms(change.margin),
         "verdict": change.verdict,
         "why": change.why,
@@ -167,7 +168,3 @@ def _left_out(told: Comparison) -> str:
     """Which percentiles are not drawn, in a sentence; empty where all are."""
     refused = [f"p{100 * p:g}" for p in _percentiles(told) if not _is_enough(told, p)]
     return f"Not drawn for want of requests: {', '.join(refused)}." if refused else ""
-
-
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

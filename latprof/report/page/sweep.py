@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from latprof.analysis.sweeps.pooled import PooledValue
 from latprof.layers.vocabulary import path_order
 from latprof.report.colours import colour_of
 from latprof.report.page.document import document
+from latprof.report.rounding import finite
 from latprof.report.sweep_along import sentences_along
 from latprof.report.sweep_lines import OTHERS, Along, Crossing, Line, lines
 from latprof.report.sweep_summary import summary
@@ -105,15 +105,15 @@ def _along(line: Line, one: Along) -> dict[str, Any]:
             if any(told.get(name) for told in by_name)
         ],
         **_bounded(values),
-        "naive_ms": [_known(ms(value)) for value in one.naive_ns],
+        "naive_ms": [finite(ms(value)) for value in one.naive_ns],
         "faster": [name for name in names if is_at(name, line.axis) and any(told.get(name) for told in by_name)],
         "crossings": [
             {
                 "layer": found.layer,
                 "told": _crossed(found.layer, names),
                 "k": found.at.k,
-                "low": _known(found.at.low),
-                "high": _known(found.at.high),
+                "low": finite(found.at.low),
+                "high": finite(found.at.high),
             }
             for found in _marked(one)
             if line.ks[0] < found.at.k < NEVER
@@ -191,18 +191,14 @@ def _load(report: SweepReport, axis: Axis, points: Sequence[PointReport], fixed:
             for metric, columns in report.columns.items()
             for column in columns
         ],
-        "good_share": [_known(point.good_share) for point in points],
-        "completed_per_s": [_known(point.completed.value) for point in points],
+        "good_share": [finite(point.good_share) for point in points],
+        "completed_per_s": [finite(point.completed.value) for point in points],
     }
 
 
 def _bounded(values: Sequence[PooledValue]) -> dict[str, list[float | None]]:
     return {
-        "value_ms": [_known(ms(one.value)) for one in values],
-        "low_ms": [_known(ms(one.value - one.half)) for one in values],
-        "high_ms": [_known(ms(one.value + one.half)) for one in values],
+        "value_ms": [finite(ms(one.value)) for one in values],
+        "low_ms": [finite(ms(one.value - one.half)) for one in values],
+        "high_ms": [finite(ms(one.value + one.half)) for one in values],
     }
-
-
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
