@@ -162,7 +162,9 @@ def _layers(told: Comparison, console: Console) -> None:
     table.add_column("verdict")
     for layer, changes in _by_layer(told):
         first, *others = changes
-        table.add_row(layer, *_cells(first), *(_signed(change, change.value) for change in others), layer_verdict(changes))
+        table.add_row(
+            layer, *_cells(first), *(_signed(change, change.value) if change.is_given else "-" for change in others), layer_verdict(changes)
+        )
     console.print(table)
     console.print()
 
@@ -188,6 +190,8 @@ def layer_verdict(changes: Sequence[Change]) -> Text:
 
 
 def _cells(change: Change) -> tuple[str, ...]:
+    if not change.is_given:
+        return ("-",) * 5
     if change.shift is None:
         return _of(change, change.a.value), _of(change, change.b.value), _signed(change, change.value), "-", "-"
     low, high = change.shift.interval()

@@ -49,7 +49,7 @@ def _change(change: Change) -> dict[str, Any]:
     unit, per = ("", 1.0) if is_share else ("_ms", float(NS_PER_MS))
 
     def told(value: float) -> float | None:
-        return value / per if math.isfinite(value) else None
+        return value / per if math.isfinite(value) and change.is_given else None
 
     low, high = change.shift.interval() if change.shift is not None else (math.nan, math.nan)
     return {

@@ -93,3 +93,16 @@ def test_figures_are_told_unrounded_and_unknown_ones_as_null() -> None:
     errors = next(one for one in told["end_to_end"] if one["metric"] == "errors")
     assert errors["change"] == 0.0
     assert errors["at"] is None
+
+
+def test_no_percentile_is_told_of_too_few_requests() -> None:
+    told = compare(arm(1, runs=1, n=100), arm(100, runs=1, n=2000))
+    for one in (*summary(told)["end_to_end"], *summary(told)["layers"]["ttft"]):
+        is_refused = one["at"] in {"p95", "p99"} and one["metric"] not in {"errors", "goodput"}
+        values = [one.get(f"{name}_ms") for name in ("a", "b", "change")]
+        assert all(value is None for value in values) or not is_refused
+        assert one["why"] or not is_refused
+    shown = text_of(told)
+    lines = {line.strip()[:8]: line.split() for line in shown.splitlines()}
+    assert lines["ttft p99"][2:] == ["-"] * 6 + ["unknown"]
+    assert lines["ttft p50"][2] != "-"

@@ -78,6 +78,11 @@ class Change:
         return self.b.value - self.a.value
 
     @property
+    def is_given(self) -> bool:
+        """Whether both arms have requests enough for their figures to be shown; a difference of two that have not is noise."""
+        return self.shift is not None or (self.a.is_given(self.key.p) and self.b.is_given(self.key.p))
+
+    @property
     def estimate(self) -> Estimate:
         """B less A as an estimate, to be held against a bound like any other."""
         replications, n = min(self.a.replications, self.b.replications), min(self.a.n, self.b.n)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from latprof.analysis.beta import regularised_beta
+from latprof.analysis.quantiles import rests_on_enough
 from latprof.analysis.student import quantile
 
 LEVEL = 0.95
@@ -43,6 +44,10 @@ class Estimate:
     def has_interval(self) -> bool:
         """Whether the figure can be held against a bound at all."""
         return not math.isnan(self.low)
+
+    def is_given(self, p: float | None) -> bool:
+        """Whether a percentile rests on requests enough to be shown: for an interval by its own rule, else as everywhere; a mean needs none beyond it."""
+        return p is None or self.has_interval or rests_on_enough(self.n, self.n_eff, p)
 
     def interval(self, level: float) -> tuple[float, float]:
         """The two-sided interval at ``level``; (NaN, NaN) where there is none."""

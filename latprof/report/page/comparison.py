@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from latprof.analysis.quantiles import Numbers, rests_on_enough
+from latprof.analysis.quantiles import Numbers
 from latprof.analysis.verdicts.arms import Arm, Key
 from latprof.analysis.verdicts.compare import Change, Comparison, layer_keys
-from latprof.analysis.verdicts.estimates import Estimate
 from latprof.analysis.verdicts.replications import SHARES, Selector
 from latprof.report.colours import colour_of
 from latprof.report.comparison import arms, footnotes, headline, moved_words
@@ -37,8 +36,8 @@ def page(told: Comparison, refused: Sequence[str], samples: Samples, repeat: str
             "title": "latprof compare",
             "subtitle": f"{told.a.name} against {told.b.name}",
             "summary": summed,
-            "end_to_end": _lines(told.end_to_end, summed["end_to_end"]),
-            "layers": _lines(told.layers, summed["layers"][told.metric]),
+            "end_to_end": summed["end_to_end"],
+            "layers": summed["layers"][told.metric],
             "pictures": drawn,
             "verdict": {"text": headline(told, refused), "mood": mood},
             "doubts_found": [
@@ -86,21 +85,7 @@ def _at(change: Change) -> str:
 
 def _forest(title: str, changes: Sequence[Change]) -> dict[str, Any]:
     drawn = [change for change in changes if math.isfinite(change.value) and (change.a.value or change.b.value)]
-    return {"title": title, "rows": [_row(change) for change in drawn if _rests(change.a, change.key.p) and _rests(change.b, change.key.p)]}
-
-
-def _rests(figure: Estimate, p: float | None) -> bool:
-    """Whether there are requests enough for a percentile: for an interval by its own rule, else as everywhere; a mean needs none beyond it."""
-    return p is None or figure.has_interval or rests_on_enough(figure.n, figure.n_eff, p)
-
-
-def _lines(changes: Sequence[Change], lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The lines of a table, without figures where too few requests lie beyond a percentile."""
-    nothing = dict.fromkeys(("a_ms", "b_ms", "change_ms"))
-    return [
-        line if _rests(change.a, change.key.p) and _rests(change.b, change.key.p) else {**line, **nothing}
-        for change, line in zip(changes, lines, strict=True)
-    ]
+    return {"title": title, "rows": [_row(change) for change in drawn if change.is_given]}
 
 
 def _row(change: Change) -> dict[str, Any]:
@@ -161,7 +146,7 @@ def _percentiles(told: Comparison) -> list[float]:
 
 
 def _is_enough(told: Comparison, p: float) -> bool:
-    return all(_rests(arm.figure(Key(Selector(told.metric), p)), p) for arm in (told.a, told.b))
+    return all(arm.figure(Key(Selector(told.metric), p)).is_given(p) for arm in (told.a, told.b))
 
 
 def _left_out(told: Comparison) -> str:
