@@ -134,12 +134,12 @@ def generate_routes(hop: Hop) -> Routes:
         response = web.StreamResponse(headers={"Content-Type": "application/jsonlines"})
         await response.prepare(request)
         if not engines[0].fits(job.prompt_tokens, job.output_tokens):
-            return await refuse(visit, response, job)
+            return await _refuse(visit, response, job)
         chosen = balancer.pick(visit.start_ns, job.blocks, visit.key)
         balancer.begun(chosen)
         try:
             replicas[chosen].arrive(visit.start_ns, job)
-            await send(visit, response, stream)
+            await _send(visit, response, stream, hop.stub.decode.stream_interval)
         finally:
             balancer.ended(chosen)
             replicas[chosen].leave(stream)
@@ -148,38 +148,42 @@ def generate_routes(hop: Hop) -> Routes:
         visit.end(200, end_ns)
         return response
 
-    async def refuse(visit: Visit, response: web.StreamResponse, job: Job[_Stream]) -> web.StreamResponse:
-        text = f"{job.prompt_tokens} + {job.output_tokens} tokens are more than the engine's memory for KV holds"
-        end_ns = time.monotonic_ns()
-        await response.write_eof(orjson.dumps(error_body(400, text), option=orjson.OPT_APPEND_NEWLINE))
-        visit.end(400, end_ns)
-        return response
-
-    async def send(visit: Visit, response: web.StreamResponse, stream: _Stream) -> None:
-        word, interval = bits(visit.key, "words"), hop.stub.decode.stream_interval
-        sent = made = 0
-        while sent < stream.tokens:
-            made = max(made, await stream.out.get())
-            if sent == 0:
-                tell(visit, stream)
-            # The first token never waits for others.
-            upto = made if made == stream.tokens else 1 + (made - 1) // interval * interval
-            if sent == 0 and upto > 1:
-                await response.write(_chunk(word, 0, 1))
-                sent = 1
-            if upto > sent:
-                await response.write(_chunk(word, sent, upto))
-                sent = upto
-
-    def tell(visit: Visit, stream: _Stream) -> None:
-        now_ns = visit.first_chunk_ns = time.monotonic_ns()
-        visit.layer("engine.queue", visit.start_ns, stream.begun_ns - visit.start_ns, 0, 0)
-        planned_ns = stream.at_ns["prefilled"] - stream.at_ns["begun"]
-        visit.layer("prefill", stream.begun_ns, 0, stream.prefilled_ns - stream.begun_ns, planned_ns)
-        planned_ns = stream.at_ns["first"] - stream.at_ns["prefilled"]
-        visit.layer("decode.first", stream.prefilled_ns, 0, now_ns - stream.prefilled_ns, planned_ns, now_ns)
-
     return {("POST", "/generate"): generate}
+
+
+async def _refuse(visit: Visit, response: web.StreamResponse, job: Job[_Stream]) -> web.StreamResponse:
+    text = f"{job.prompt_tokens} + {job.output_tokens} tokens are more than the engine's memory for KV holds"
+    end_ns = time.monotonic_ns()
+    await response.write_eof(orjson.dumps(error_body(400, text), option=orjson.OPT_APPEND_NEWLINE))
+    visit.end(400, end_ns)
+    return response
+
+
+async def _send(visit: Visit, response: web.StreamResponse, stream: _Stream, interval: int) -> None:
+    """The tokens as they are made, ``interval`` of them a chunk."""
+    word = bits(visit.key, "words")
+    sent = made = 0
+    while sent < stream.tokens:
+        made = max(made, await stream.out.get())
+        if sent == 0:
+            _tell(visit, stream)
+        # The first token never waits for others.
+        upto = made if made == stream.tokens else 1 + (made - 1) // interval * interval
+        if sent == 0 and upto > 1:
+            await response.write(_chunk(word, 0, 1))
+            sent = 1
+        if upto > sent:
+            await response.write(_chunk(word, sent, upto))
+            sent = upto
+
+
+def _tell(visit: Visit, stream: _Stream) -> None:
+    now_ns = visit.first_chunk_ns = time.monotonic_ns()
+    visit.layer("engine.queue", visit.start_ns, stream.begun_ns - visit.start_ns, 0, 0)
+    planned_ns = stream.at_ns["prefilled"] - stream.at_ns["begun"]
+    visit.layer("prefill", stream.begun_ns, 0, stream.prefilled_ns - stream.begun_ns, planned_ns)
+    planned_ns = stream.at_ns["first"] - stream.at_ns["prefilled"]
+    visit.layer("decode.first", stream.prefilled_ns, 0, now_ns - stream.prefilled_ns, planned_ns, now_ns)
 
 
 def _chunk(word: int, begin: int, end: int) -> bytes:
