@@ -17,7 +17,7 @@ from latprof.pipeline import keep_stub_up_during
 
 ROOT = Path(__file__).parent.parent
 # What a busy machine can make of four requests.
-OF_THE_MACHINE = {"lateness", "generator_cpu", "stub_bound", "offered_load", "offered_gaps", "loop_lag", "starved"}
+OF_THE_MACHINE = {"lateness", "generator_cpu", "stub_bound", "offered_load", "offered_gaps", "loop_lag", "starved", "stolen"}
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHORT = ["--num-prompts", "4", "--warmup", "0", "-q", "--otlp-grpc-port", "0", "--otlp-http-port", "0", "--set", "spans.grace=0s"]
 

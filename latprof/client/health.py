@@ -33,6 +33,8 @@ _MOST_SOCKETS = 128
 STALL_NS = NS_PER_MS
 _MOST_STALLS = 1_000
 _STEP_NS = NS_PER_MS
+# A tick is a hundredth of a second of one processor: fewer say nothing of a share.
+_ENOUGH_TICKS = 20
 _CLOCK_MONOTONIC, _TFD_FLAGS, _TFD_TIMER_ABSTIME = 1, 0o4000 | 0o2000000, 1
 
 
@@ -43,7 +45,8 @@ class Health:
     Loop lag: how late the event loop got to a 20 ms tick; MISSING_NS for a phase shorter than a tick. ``stalls``: (when, how late) of the
     ticks that were late by more than a millisecond, the first thousand of them. ``cpu_share``: CPU time of the process over the phase's
     length, 1.0 being one core. ``starved_share``: of the phase's length, time in which the event loop's thread could have run and no core
-    was free for it (None where the kernel does not tell). ``gc_pauses`` and their longest: garbage collection, which is off during a phase.
+    was free for it (None where the kernel does not tell). ``stolen_share``: of the processor time that the whole machine asked for, what its
+    host gave to others instead (steal; None where nobody tells, or next to nothing was asked for). ``gc_pauses`` and their longest: garbage collection, which is off during a phase.
     ``receive_queue_max_bytes``: the most that was seen waiting unread in one socket, and ``waiting_sockets_share`` how often any did.
     ``clock_steps``: jumps of the wall clock by more than a millisecond against the monotonic one.
     """
@@ -60,6 +63,7 @@ class Health:
     receive_queue_max_bytes: int = 0
     waiting_sockets_share: float = 0.0
     clock_steps: int = 0
+    stolen_share: float | None = None
 
 
 def worst(of_workers: Sequence[Health]) -> dict[str, int | float]:
@@ -93,6 +97,7 @@ class HealthSampler:
         self._began_cpu_ns = time.process_time_ns()
         self._began_starved_ns = _starved_ns()
         self._began_switches = _involuntary_switches()
+        self._began_ticks = _processor_ticks()
         self._ticks = _ticks(self._tick)
         return self
 
@@ -119,6 +124,7 @@ class HealthSampler:
             receive_queue_max_bytes=self._most_waiting,
             waiting_sockets_share=self._sockets_waiting / self._sockets_seen if self._sockets_seen else 0.0,
             clock_steps=self._clock_steps,
+            stolen_share=_stolen_share(self._began_ticks, _processor_ticks()),
         )
 
     def new_lags_ns(self) -> tuple[int, ...]:
@@ -265,6 +271,23 @@ def _starved_ns() -> int | None:
         return int(Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _processor_ticks() -> tuple[int, int] | None:
+    """Of all processors together since boot: the ticks (10 ms) that were used, and those that a hypervisor refused."""
+    try:
+        with Path("/proc/stat").open(encoding="ascii") as file:
+            user, nice, system, _idle, _iowait, irq, softirq, stolen = map(int, file.readline().split()[1:9])
+    except (OSError, ValueError):
+        return None
+    return user + nice + system + irq + softirq, stolen
+
+
+def _stolen_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+    if before is None or after is None:
+        return None
+    used, stolen = (late - early for late, early in zip(after, before, strict=True))
+    return stolen / (used + stolen) if used + stolen >= _ENOUGH_TICKS else None
 
 
 def _involuntary_switches() -> int:

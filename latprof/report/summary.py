@@ -82,6 +82,7 @@ def _instrument(report: Report) -> dict[str, Any]:
         "user_stamp_share": finite(of_run.user_stamp_share),
         "interval_share": finite(of_run.interval_share),
         "starved_share": finite(of_run.figure("starved_share")),
+        "stolen_share": finite(of_run.figure("stolen_share")),
         "max_loop_lag_ms": _ms(of_run.figure("loop_lag_max_ns")),
         "stalls": count("stalls"),
         "involuntary_switches": count("involuntary_switches"),

@@ -20,7 +20,7 @@ SIMULATED: Final = "simulated (virtual time): nothing was measured"
 NAMES: Final[Mapping[str, str]] = {"ttft": "TTFT", "e2el": "the call", TASK: "TASK"}
 """The decomposed metrics as sentences name them."""
 
-# Stations less busy than this are not named.
+# Stations less busy than this are not named, nor less stolen time.
 _WORTH_NAMING = 0.01
 
 
@@ -177,6 +177,8 @@ def _instrument(report: Report) -> str:
         parts += [f"{of_run.stamps} stamps"] if of_run.stamps != "unknown" else []
         parts.append(_number(of_run.workers, "worker"))
     parts += [f"{100 * facts.cpu_share:.0f} % of a core"] if not math.isnan(facts.cpu_share) else []
+    if facts.stolen_share >= _WORTH_NAMING:
+        parts.append(f"{100 * facts.stolen_share:.0f} % of this machine's processor time stolen by its host")
     if not math.isnan(facts.loop_lag_p99_ns):
         parts.append(f"event loop {in_ms(facts.loop_lag_p99_ns)} ms late at p99")
     if not math.isnan(facts.lateness_p99_ns):

@@ -49,6 +49,7 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"loop_lag_p99_ns": 60.0 * MS}, "loop_lag", "fatal", "60 ms"),
     ({"stamps": "user"}, "user_stamps", "note", "not by the kernel"),
     ({"loop_lag_p99_ns": 12.0 * MS, "stamps": "kernel", "itl_p50_ns": 10.0 * MS}, "loop_lag", "warning", "chunks were read together"),
+    ({"stolen_share": 0.12}, "stolen", "warning", "refused 12 % of the processor time it asked for (steal)"),
     ({"starved_share": 0.4, "lateness_p99_ns": 1.5 * MS}, "starved", "warning", "ready to run for 40 % of the time and had to wait"),
     ({"starved_share": 0.7, "lateness_p99_ns": 1.5 * MS}, "starved", "fatal", "70 %"),
     ({"worker_deaths": ("worker 1 (process 9) ended with code -9: it left no message",)}, "worker_died", "fatal", "process 9"),

@@ -20,7 +20,7 @@ LATPROF = Path(sys.executable).with_name("latprof")
 SHORT = ("--num-prompts", "3", "--warmup", "0", "--request-rate", "inf", "--isl", "8", "--osl", "3", "-q", "--set", "spans.grace=0s")
 FREE_PORTS = ("--otlp-grpc-port", "0", "--otlp-http-port", "0")
 # What a busy machine alone can make of a run that was driven as asked.
-OF_THE_MACHINE = {"lateness", "generator_cpu", "stub_bound", "offered_load", "offered_gaps", "loop_lag", "starved"}
+OF_THE_MACHINE = {"lateness", "generator_cpu", "stub_bound", "offered_load", "offered_gaps", "loop_lag", "starved", "stolen"}
 _MARK = "LATPROF_TEST_PROCESS"
 _PATIENCE_S = 60.0
 

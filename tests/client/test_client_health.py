@@ -113,6 +113,30 @@ def test_a_core_that_others_have_is_seen_as_starvation() -> None:
     assert found[0].starved_share > 0.3
 
 
+def test_what_a_host_takes_is_a_share_of_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = iter([(1_000, 50), (1_090, 60), (1_000, 50), (1_010, 55), None, (1_090, 60)])
+    monkeypatch.setattr(health, "_processor_ticks", lambda: next(told))
+    assert [asyncio.run(_watched()).stolen_share for _ in range(3)] == [0.1, None, None]
+
+
+async def _watched() -> Health:
+    with HealthSampler() as sampler:
+        await asyncio.sleep(0.001)
+        return sampler.health()
+
+
+def test_the_kernel_counts_what_is_used() -> None:
+    before = health._processor_ticks()
+    end_ns = time.process_time_ns() + NS_PER_S // 4
+    while time.process_time_ns() < end_ns:
+        pass
+    after = health._processor_ticks()
+    assert before is not None
+    assert after is not None
+    assert after[0] - before[0] >= 15
+    assert after[1] >= before[1]
+
+
 def test_the_worst_of_several_workers() -> None:
     one = Health(1, 5, 9, 0.2, 3, stalls=((1, 2),), starved_share=None, gc_pauses=1)
     other = dataclasses.replace(one, loop_lag_p99_ns=4, cpu_share=0.9, starved_share=0.1, loop_lag_p50_ns=MISSING_NS)

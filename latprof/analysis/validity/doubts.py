@@ -71,6 +71,7 @@ class Facts:
     loop_lag_p99_ns: float = UNKNOWN
     cpu_share: float = UNKNOWN  # 1.0 is one core
     starved_share: float = UNKNOWN  # of the time, in which a worker could have run and no core was free
+    stolen_share: float = UNKNOWN  # of the processor time that this machine asked for, given to others by its host
     itl_p50_ns: float = UNKNOWN
     stamps: str = "unknown"  # who stamps: kernel, user, or unknown
     interval_share: float = UNKNOWN  # of the token-bearing chunks, known only to have come between two stamps
@@ -222,6 +223,20 @@ def starved(facts: Facts) -> Doubt | None:
     )
     level: Level = "fatal" if facts.starved_share + max(0.0, facts.cpu_share) > 0.9 else "warning"
     return Doubt("starved", level, text, "run latprof on a machine (or cores) of its own; latprof doctor shows what this one can do")
+
+
+def stolen(facts: Facts) -> Doubt | None:
+    """A virtual machine that has to wait for its processors is late with everything; by how much, lateness and lag say."""
+    if not facts.stolen_share > 0.05:
+        return None
+    text = (
+        f"this virtual machine was refused {_percent(facts.stolen_share)} of the processor time it asked for (steal): its host gave it to others,"
+        " and whatever ran here was late for it now and then"
+    )
+    remedy = (
+        "run it again, or on a machine with processors of its own; where there is none, compare in turns (latprof compare --interleave)"
+    )
+    return Doubt("stolen", "warning", text, remedy)
 
 
 def worker_died(facts: Facts) -> Doubt | None:
@@ -530,6 +545,7 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     connection_wait,
     generator_cpu,
     starved,
+    stolen,
     offered_load,
     offered_gaps,
     loop_lag,

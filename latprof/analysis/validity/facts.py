@@ -127,6 +127,7 @@ def _generator(of_run: Instrument) -> dict[str, Any]:
         "loop_lag_p99_ns": of_run.figure("loop_lag_p99_ns"),
         "cpu_share": of_run.figure("cpu_share"),
         "starved_share": of_run.figure("starved_share"),
+        "stolen_share": of_run.figure("stolen_share"),
         "clock_steps": 0 if np.isnan(steps) else int(steps),
         "stamps": of_run.stamps,
         "interval_share": of_run.interval_share,
