@@ -4,7 +4,8 @@
 
 Poisson arrivals at 50/s and constant ones at 100/s through the whole of latprof, held against their own schedules. Stalls are the run's own, as
 the worker's health says: ticks of 20 ms on its event loop, and wake-ups of its timer, that the kernel delivered more than 1 ms late. Gaps that touch one are left out of the
-coefficient of variation of the constant load, and counted. A run whose generator is starved, by busy loops on its only core, must get a fatal
+coefficient of variation of the constant load, and counted. The send lag is judged by the requests that the machine left alone, by the word of a witness
+(`harness.witness`); that of all of them is printed beside it, and beside the witness's own. A run whose generator is starved, by busy loops on its only core, must get a fatal
 doubt: 2 000/s, because one that has little to do is let in at once even there. The control sends every tenth request 4 ms late.
 """
 
@@ -12,13 +13,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ import numpy.typing as npt
 from harness import verdict
 from harness.arrival_log import logging_server, read_log
 from harness.verdict import Figure
+from harness.witness import Witness, witness
 from latprof.analysis.quantiles import percentile
 from latprof.config import load_config
 from latprof.observations.columns import Requests
@@ -41,6 +44,8 @@ POISSON_PER_S, CONSTANT_PER_S, STARVED_PER_S = 50.0, 100.0, 2000.0
 RATE_TOLERANCE, CV_TOLERANCE = 0.005, 0.05
 MOST_CONSTANT_CV = 0.02
 MOST_LAG_MS = 1.0
+# Of the requests: with fewer left alone, nothing is known.
+LEAST_LEFT_ALONE = 0.5
 # Busy loops that share one core with the worker: a seventh of a core is left to it.
 _BUSY_LOOPS = 6
 # Of the ticks that tell of stalls at p99: later than this, and it is the machine that is measured.
@@ -59,6 +64,7 @@ class Offered:
     stalls_ns: Array
     fatal: tuple[str, ...]
     tick_p99_ns: int
+    witness: Witness = field(default_factory=Witness)
 
     @property
     def asked_per_s(self) -> float:
@@ -66,9 +72,19 @@ class Offered:
         return _per_s(self.requests.intended_ns)
 
     @property
+    def lag_ns(self) -> Array:
+        """Intended start to the first byte, of each request."""
+        return np.asarray(self.requests.send_ns - self.requests.intended_ns, np.int64)
+
+    @property
     def lag_p99_ms(self) -> float:
-        """Intended start to the first byte."""
-        return percentile(self.requests.send_ns - self.requests.intended_ns, 0.99) / NS_PER_MS
+        """Of all requests."""
+        return percentile(self.lag_ns, 0.99) / NS_PER_MS
+
+    @property
+    def left_alone(self) -> npt.NDArray[np.bool_]:
+        """Which requests no standstill of the machine fell on, from a millisecond before their intended start to their first byte."""
+        return ~self.witness.touched(self.requests.intended_ns, self.requests.send_ns)
 
 
 def _per_s(stamps_ns: Array) -> float:
@@ -85,12 +101,18 @@ def figures(name: str, offered: Offered, *, constant: bool) -> list[Figure]:
     gaps = np.diff(arrived)
     touched = _touched(arrived, offered.stalls_ns)
     asked = offered.asked_per_s
+    alone, lag_ns = offered.left_alone, offered.lag_ns
     shown = [
         Figure(f"{name}: arrivals", float(len(arrived)), len(offered.requests), len(offered.requests), ""),
         Figure(f"{name}: the schedule's own rate", asked, unit="/s"),
         Figure(f"{name}: arrivals at the server", _per_s(arrived), asked * (1 - RATE_TOLERANCE), asked * (1 + RATE_TOLERANCE), "/s"),
-        Figure(f"{name}: send lag p50", percentile(offered.requests.send_ns - offered.requests.intended_ns, 0.5) / NS_PER_MS),
-        Figure(f"{name}: send lag p99", offered.lag_p99_ms, high=MOST_LAG_MS),
+        Figure(f"{name}: send lag p50", percentile(lag_ns, 0.5) / NS_PER_MS),
+        Figure(f"{name}: send lag p99", offered.lag_p99_ms),
+        Figure(f"{name}: the witness's own lag p99", offered.witness.late_p99_ns / NS_PER_MS),
+        Figure(f"{name}: requests left alone by the machine", float(alone.mean()), low=LEAST_LEFT_ALONE, unit=""),
+        Figure(
+            f"{name}: send lag p99 of those", percentile(lag_ns[alone], 0.99) / NS_PER_MS if alone.any() else math.nan, high=MOST_LAG_MS
+        ),
         Figure(f"{name}: stalls recorded", float(len(offered.stalls_ns)), unit=""),
         Figure(f"{name}: CV of the gaps, all of them", _cv(gaps), unit=""),
         Figure(f"{name}: fatal doubts", float(len(offered.fatal)), high=0, unit=""),
@@ -111,9 +133,10 @@ def _touched(arrived_ns: Array, stalls_ns: Array) -> npt.NDArray[np.bool_]:
 
 def control_figures(offered: Offered) -> list[Figure]:
     """The constant load with every tenth arrival 4 ms late."""
-    moved = offered.arrived_ns.copy()
-    moved[::10] += 4 * NS_PER_MS
-    return figures("constant", replace(offered, arrived_ns=moved), constant=True)
+    late_ns = np.zeros(len(offered.arrived_ns), np.int64)
+    late_ns[::10] = 4 * NS_PER_MS
+    requests = replace(offered.requests, send_ns=offered.requests.send_ns + late_ns)
+    return figures("constant", replace(offered, arrived_ns=offered.arrived_ns + late_ns, requests=requests), constant=True)
 
 
 def measure(arrival: str, rate_per_s: float, requests: int, *, starved: bool = False, tries: int = _TRIES) -> Offered:
@@ -145,7 +168,7 @@ def _measure_once(arrival: str, rate_per_s: float, requests: int, *, starved: bo
                 },
             )
 
-            with _busy_core() if starved else contextlib.nullcontext():
+            with _busy_core() if starved else contextlib.nullcontext(), witness() as seen:
                 outcome = run(settings)
         observed = load(outcome.folder)
         fatal = tuple(doubt.id for doubt in outcome.report.doubts if doubt.level == "fatal")
@@ -155,7 +178,7 @@ def _measure_once(arrival: str, rate_per_s: float, requests: int, *, starved: bo
         measured = (sessions >= 0) & (sessions < WARMUP_SESSION_BASE)
         arrived_ns = at_ns[measured][np.argsort(sessions[measured], kind="stable")]
         health = [phase["health"] for phase in observed.meta["phases"]][-1]
-        return Offered(rows, arrived_ns, _stalls(observed.meta), fatal, health["loop_lag_p99_ns"])
+        return Offered(rows, arrived_ns, _stalls(observed.meta), fatal, health["loop_lag_p99_ns"], seen)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

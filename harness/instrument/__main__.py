@@ -5,7 +5,8 @@ the server did, in steady state (the first wave is spread over one call and left
 streams), even starts. Beside latprof a plain aiohttp client (a session, lines iterated, JSON parsed) in the same run. CPU is that of the client
 process with all recording on, over the steady part. The control shifts latprof's stamps by 1 ms.
 
-A shared machine that stands still for longer than an ITL merges segments: those chunks are intervals, and are counted.
+A shared machine that stands still for longer than an ITL merges segments: those chunks are intervals, and are counted. What is asked of stamps and of
+TTFT is asked of the chunks and requests that the machine left alone, by the word of a witness (`harness.witness`); all of them stand beside it.
 """
 
 from __future__ import annotations
@@ -97,9 +98,15 @@ def asked_at_256(own: Measured, other: Measured, user: Measured) -> list[Figure]
     """What is asked for at 256 streams."""
     heavy = sorted(_HEAVY & set(own.modules))
     return [
-        Figure("stamp error p99, kernel stamps", own.stamp_us(0.99) / 1e3, high=0.1),
-        Figure("stamp error p99, user stamps", user.stamp_us(0.99) / 1e3, high=2.0),
-        Figure("TTFT error p99", own.ttft_us(0.99) / 1e3, high=2.0),
+        Figure("chunks left alone by the machine, kernel stamps", float(own.is_alone.mean()), low=0.5, unit=""),
+        Figure("stamp error p99, kernel stamps", own.stamp_alone_us(0.99) / 1e3, high=0.1),
+        Figure("the same, of all chunks", own.stamp_us(0.99) / 1e3),
+        Figure("chunks left alone by the machine, user stamps", float(user.is_alone.mean()), low=0.5, unit=""),
+        Figure("stamp error p99, user stamps", user.stamp_alone_us(0.99) / 1e3, high=2.0),
+        Figure("the same, of all chunks", user.stamp_us(0.99) / 1e3),
+        Figure("requests left alone by the machine", float(own.ttft_is_alone.mean()), low=0.5, unit=""),
+        Figure("TTFT error p99", own.ttft_alone_us(0.99) / 1e3, high=2.0),
+        Figure("the same, of all requests", own.ttft_us(0.99) / 1e3),
         Figure("CPU per chunk", own.cpu_us_per_chunk, high=18.0, unit="us"),
         Figure("CPU per chunk over aiohttp's", own.cpu_us_per_chunk / other.cpu_us_per_chunk, high=0.65, unit=""),
         Figure("peak memory of the worker", own.peak_mb, high=150.0, unit="MB"),

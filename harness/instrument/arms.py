@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from harness.instrument.client import Asked
 from harness.instrument.truth_server import ARRIVED, truth_server
+from harness.witness import Witness, witness
 from latprof.client.endpoint import resolve_endpoint
 from latprof.config import Target
 from latprof.observations.columns import Chunks, Requests
@@ -45,7 +46,11 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One arm. Errors in us: what the client says minus what the server did, in steady state; one entry per chunk, or per request."""
+    """One arm. Errors in us: what the client says minus what the server did, in steady state; one entry per chunk, or per request.
+
+    ``is_alone`` and ``ttft_is_alone``, likewise: no standstill of the machine fell on it, by the word of a witness, between what the server did and
+    what the client says (`harness.witness`).
+    """
 
     name: str
     stamp_error_us: npt.NDArray[np.float64]
@@ -61,6 +66,8 @@ class Measured:
     late_us: npt.NDArray[np.float64]
     lost: int
     modules: tuple[str, ...]
+    is_alone: npt.NDArray[np.bool_]
+    ttft_is_alone: npt.NDArray[np.bool_]
 
     def stamp_us(self, p: float) -> float:
         """A percentile of the stamps' error."""
@@ -69,6 +76,14 @@ class Measured:
     def ttft_us(self, p: float) -> float:
         """A percentile of the TTFT error."""
         return quantile(self.ttft_error_us, p)
+
+    def stamp_alone_us(self, p: float) -> float:
+        """A percentile of the stamps' error, of the chunks that the machine left alone."""
+        return quantile(self.stamp_error_us[self.is_alone], p)
+
+    def ttft_alone_us(self, p: float) -> float:
+        """A percentile of the TTFT error, of the requests that the machine left alone."""
+        return quantile(self.ttft_error_us[self.ttft_is_alone], p)
 
 
 def measure(
@@ -94,10 +109,11 @@ def measure(
             )
             for number, folder in enumerate(folders)
         ]
-        told = _run(of_each)
+        with witness() as watched:
+            told = _run(of_each)
         truth = running.stop()
         seen = [_seen(folder, asked.client) for folder in folders]
-        return _held(name, asked, told, seen, truth)
+        return _held(name, asked, told, seen, truth, watched)
 
 
 def _run(of_each: Sequence[Asked]) -> list[dict[str, Any]]:
@@ -139,7 +155,9 @@ def _numbered(streams: IntArray, at_ns: IntArray) -> IntArray:
     return np.stack([streams, np.arange(len(streams)) - first, at_ns, before], axis=1)
 
 
-def _held(name: str, asked: Asked, told: Sequence[dict[str, Any]], seen: Sequence[Seen], truth: npt.NDArray[np.void]) -> Measured:
+def _held(
+    name: str, asked: Asked, told: Sequence[dict[str, Any]], seen: Sequence[Seen], truth: npt.NDArray[np.void], watched: Witness
+) -> Measured:
     start_ns = min(one["start_ns"] for one in told)
     steady_ns = start_ns + round(min(asked.call_s, asked.seconds / 3) * 1e9)
     requests = np.concatenate([one.requests for one in seen])
@@ -151,7 +169,8 @@ def _held(name: str, asked: Asked, told: Sequence[dict[str, Any]], seen: Sequenc
     true_ns = _look_up(sent_by_server, steady[:, 0], steady[:, 1])
     error_us = (steady[:, 2] - true_ns) / 1e3
     first_ns = _look_up(sent_by_server, late[:, 0], np.zeros(len(late), np.int64))
-    server_ttft = first_ns - _look_up(arrived, late[:, 0], np.full(len(late), ARRIVED))
+    arrived_ns = _look_up(arrived, late[:, 0], np.full(len(late), ARRIVED))
+    touched = watched.touched(late[:, 1], arrived_ns) | watched.touched(first_ns, late[:, 2])
     same_read = np.zeros(len(steady), np.bool_)
     same = (steady[1:, 0] == steady[:-1, 0]) & (steady[1:, 2] == steady[:-1, 2])
     same_read[1:] |= same
@@ -163,7 +182,7 @@ def _held(name: str, asked: Asked, told: Sequence[dict[str, Any]], seen: Sequenc
     return Measured(
         name,
         error_us,
-        ((late[:, 2] - late[:, 1]) - server_ttft) / 1e3,
+        ((late[:, 2] - late[:, 1]) - (first_ns - arrived_ns)) / 1e3,
         same_read,
         float(inside[same_read].mean()) if same_read.any() else 1.0,
         in_window / (wall_ns / 1e9),
@@ -174,6 +193,8 @@ def _held(name: str, asked: Asked, told: Sequence[dict[str, Any]], seen: Sequenc
         np.concatenate([one.late_us for one in seen]),
         len(truth[truth["token"] != ARRIVED]) - len(chunks),
         tuple(told[0]["modules"]),
+        ~watched.touched(true_ns, steady[:, 2]),
+        ~touched,
     )
 
 
