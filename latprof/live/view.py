@@ -17,7 +17,7 @@ from latprof.live.terminal import Abilities, Terminal, abilities
 from latprof.live.values import Shown
 from latprof.report.inert import plain
 
-REDRAWN_EVERY_S = 0.3
+REDRAWN_EVERY_S = 0.4
 _PATIENCE_S = 2.0
 _SUSPENDED = "the load goes on; fg shows it again, and Ctrl-C there ends it\n"
 
