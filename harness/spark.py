@@ -1,6 +1,6 @@
 """The fast-decode case: an agent at 65, 1 000 and 4 000 tokens/s, then the remedies one by one, each predicted from the first run and measured.
 
-    python -m harness.spark [--tasks 2] [--only 65,1000,4000,...] [--markdown FILE]
+    python -m harness.spark [--tasks 2] [--only 65,1000,4000,...] [--markdown FILE] [--figures DIR]
 
 Every step is a live run of ``configs/spark.yaml`` on the stack in a box. What is predicted for it comes from the run folder of the first one (65
 tokens/s) and the changes stated here; nothing of a later run goes into it. The control predicts a step without its changes.
@@ -24,11 +24,14 @@ from latprof.analysis.whatif.changes import read_changes
 from latprof.analysis.whatif.prediction import what_if
 from latprof.analysis.whatif.record import Record, record_of
 from latprof.config import load_config
+from latprof.figures import check_figures, write_pictures
 from latprof.layers.vocabulary import belongs_to
 from latprof.observations.folder import load
 from latprof.observations.graph import load_steps
 from latprof.opening import layers_of
 from latprof.pipeline import run
+from latprof.report.colours import colour_of
+from latprof.report.page.static import Figure as Picture
 from latprof.spans import store
 from latprof.units import NS_PER_MS
 
@@ -49,12 +52,17 @@ class Step:
     over: Mapping[str, Any] = field(default_factory=dict)
     speedup: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
+    short: str = ""
 
 
 def _decode(tokens_per_s: int) -> Step:
     times = tokens_per_s / BASE_TOKENS_PER_S
     return Step(
-        str(tokens_per_s), f"decode at {tokens_per_s:,} tokens/s", {"stub": {"speedup": {"decode": times}}}, (f"decode={times:.6g}",)
+        str(tokens_per_s),
+        f"decode at {tokens_per_s:,} tokens/s",
+        {"stub": {"speedup": {"decode": times}}},
+        (f"decode={times:.6g}",),
+        short=f"{tokens_per_s:,} tokens/s",
     )
 
 
@@ -62,7 +70,7 @@ def _decode(tokens_per_s: int) -> Step:
 NEW_SHARE = (2560 + 527) / 67_000
 _NEW = f"-{100 * (1 - NEW_SHARE):.4g}%"
 STEPS = (
-    Step("65", "as it was: decode at 65 tokens/s"),
+    Step("65", "as it was: decode at 65 tokens/s", short="65 tokens/s"),
     _decode(1000),
     _decode(4000),
     Step(
@@ -70,25 +78,29 @@ STEPS = (
         "rendered tokens and configuration kept between calls",
         {"stub": {"gateway": {"token_cache": 16, "render": "1ms", "auth": "500us", "ratelimit": "500us"}}},
         layers=(f"gateway.tokenize={_NEW}", "gateway.render=1ms", "gateway.auth=500us", "gateway.ratelimit=500us"),
+        short="kept tokens",
     ),
-    Step("hops", "one hop fewer before the engine", {"stub": {"router": {"route": "1ms"}}}, layers=("router=1ms",)),
+    Step("hops", "one hop fewer before the engine", {"stub": {"router": {"route": "1ms"}}}, layers=("router=1ms",), short="one hop fewer"),
     Step(
         "safety",
         "a faster safety check",
         {"stub": {"gateway": {"safety": {"service": {"mean": "10ms", "dist": "lognormal", "cv": 0.3}}}}},
         layers=(f"gateway.safety=-{100 * (1 - 10 / 45):.4g}%",),
+        short="safety check",
     ),
     Step(
         "websocket",
         "one WebSocket per task, only new input sent",
         {"target": {"dialect": "openai-responses-ws"}, "stub": {"gateway": {"validate": "300us"}}},
         layers=("gateway.validate=300us",),
+        short="WebSocket",
     ),
 )
 SOCKET_ALONE = replace(
     STEPS[-1],
     name="websocket alone",
     what="4 000 tokens/s and the WebSocket, nothing else",
+    short="WebSocket alone",
     layers=(*STEPS[-1].layers, f"gateway.tokenize={_NEW}"),
 )
 """The connection keeps what it has tokenized, so it does the cache's work as well."""
@@ -202,13 +214,46 @@ def markdown(rows: Sequence[tuple[Measured, Answer | None]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_COLOURS = {"decode": "decode", "prefill": "prefill", "gateway": "gateway.tokenize", "rest": "net.request"}
+
+
+def pictures(rows: Sequence[Measured]) -> list[Picture]:
+    """What the mean call is made of: as shares at every step, and in ms from where decoding is fast."""
+    return [
+        _picture("spark-shares", rows, "What the mean call of the agent is made of, in shares", is_share=True),
+        _picture("spark-call", rows[2:], "What the mean call of the agent is made of, in ms", is_share=False),
+    ]
+
+
+def _picture(name: str, rows: Sequence[Measured], title: str, *, is_share: bool) -> Picture:
+    data = {
+        "metric": "e2el",
+        "columns": [{"label": one.step.short, "value_ms": sum(one.groups_ms.values())} for one in rows],
+        "layers": [
+            {
+                "layer": group,
+                "colour": colour_of(_COLOURS[group]),
+                "total_ms": [one.groups_ms[group] for one in rows],
+                "wait_ms": [0.0] * len(rows),
+            }
+            for group in GROUPS
+        ],
+        "limits_ms": {},
+    }
+    caption = "Means over the calls of two tasks, live on the stack in a box; each step keeps the changes of those above it but the last, which has only its own."
+    return Picture(name, "budget", data, title, caption, state={"share": is_share})
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run every step and leave with 1 when a prediction misses."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=2)
     parser.add_argument("--only", default="", help="steps by name, separated by commas; the first one always runs")
     parser.add_argument("--markdown", type=Path, help="write the table here")
+    parser.add_argument("--figures", type=Path, help="write the pictures of what a call is made of into this folder")
     options = parser.parse_args(arguments)
+    if options.figures is not None:
+        check_figures(options.figures)
     wanted = set(options.only.split(",")) if options.only else {step.name for step in (*STEPS, SOCKET_ALONE)}
     seed = load_config(CONFIG).load.seed
     head = f"n {21 * options.tasks} calls in {options.tasks} tasks, seed {seed}, p50, tolerance {TOLERANCE:.0%}"
@@ -233,6 +278,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _show_shares(rows)
     if options.markdown is not None:
         options.markdown.write_text(markdown(rows), encoding="utf-8")
+    if options.figures is not None:
+        write_pictures(pictures([measured for measured, _ in rows]), options.figures)
     verdict.end(passed=passed)
 
 

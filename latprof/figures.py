@@ -27,7 +27,7 @@ def write_figures(opened: Opened, folder: Path, budget: Budget | None = None) ->
     from latprof.report.page.figures import of_run
 
     why = f"{opened.observed.folder} has no request that succeeded"
-    return _write(of_run(shown_of(opened, budget)), folder, why)
+    return write_pictures(of_run(shown_of(opened, budget)), folder, why)
 
 
 def write_sweep_figures(report: SweepReport, folder: Path) -> list[Path]:
@@ -35,7 +35,7 @@ def write_sweep_figures(report: SweepReport, folder: Path) -> list[Path]:
     from latprof.report.page.figures import of_sweep
 
     why = f"{report.folder or 'the sweep'} has no two points along one axis that count"
-    return _write(of_sweep(report), folder, why)
+    return write_pictures(of_sweep(report), folder, why)
 
 
 def check_figures(folder: Path) -> None:
@@ -54,8 +54,12 @@ def check_figures(folder: Path) -> None:
         raise UsageError(f"--figures {folder}: {nearest} cannot be written; name a folder that can be, or one to be made")
 
 
-def _write(figures: Iterable[Figure], folder: Path, why_none: str) -> list[Path]:
-    """All are drawn before the first is written, and each is put in place as a whole: nobody finds half a figure."""
+def write_pictures(figures: Iterable[Figure], folder: Path, why_none: str = "no figure was given") -> list[Path]:
+    """Write ``figures`` into ``folder``; the files. All are drawn before the first is written, and each is put in place as a whole.
+
+    Raises:
+        UsageError: there is none (``why_none``), or the folder cannot be written.
+    """
     from latprof.report.page.static import drawn, png_of
 
     texts: dict[Path, bytes] = {}
