@@ -33,8 +33,8 @@ _MOST_SOCKETS = 128
 STALL_NS = NS_PER_MS
 _MOST_STALLS = 1_000
 _STEP_NS = NS_PER_MS
-# A tick is a hundredth of a second of one processor: fewer say nothing of a share.
-_ENOUGH_TICKS = 20
+# A tick is a hundredth of a second of one processor: of fewer a share is chance.
+_ENOUGH_TICKS = 100
 _CLOCK_MONOTONIC, _TFD_FLAGS, _TFD_TIMER_ABSTIME = 1, 0o4000 | 0o2000000, 1
 
 

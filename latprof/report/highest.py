@@ -10,7 +10,7 @@ from typing import Any
 from latprof.analysis.sweeps.highest import Highest, Tried
 
 SCHEMA = "latprof.highest/1"
-_UNITS = {"rate": "/s", "concurrency": " in flight"}
+_UNITS = {"rate": "/s", "concurrency": " places"}
 
 
 def sentences(found: Highest, axis: str, goal: float, objectives_ms: Mapping[str, float]) -> Iterator[str]:

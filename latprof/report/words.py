@@ -178,7 +178,7 @@ def _instrument(report: Report) -> str:
         parts.append(_number(of_run.workers, "worker"))
     parts += [f"{100 * facts.cpu_share:.0f} % of a core"] if not math.isnan(facts.cpu_share) else []
     if facts.stolen_share >= _WORTH_NAMING:
-        parts.append(f"{100 * facts.stolen_share:.0f} % of this machine's processor time stolen by its host")
+        parts.append(f"{100 * facts.stolen_share:.0f} % of the processor time this machine asked for stolen")
     if not math.isnan(facts.loop_lag_p99_ns):
         parts.append(f"event loop {in_ms(facts.loop_lag_p99_ns)} ms late at p99")
     if not math.isnan(facts.lateness_p99_ns):

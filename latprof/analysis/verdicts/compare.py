@@ -155,8 +155,8 @@ def compare_layers(a: Arm, b: Arm, metric: str = "ttft", tolerance: Tolerance | 
 
 
 def are_pairs(a: Arm, b: Arm) -> bool:
-    """Whether the replications of both arms have the same seeds, each its own: then each has its partner."""
-    return a.seeds == b.seeds and len(set(a.seeds)) == len(a.seeds)
+    """Whether the replications of both arms have the same seeds, each its own, and were asked the same: then each has its partner."""
+    return a.seeds == b.seeds and len(set(a.seeds)) == len(a.seeds) and not differences(a.conditions, b.conditions).asked
 
 
 def layer_keys(a: Arm, b: Arm, metric: str) -> tuple[Key, ...]:

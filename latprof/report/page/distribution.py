@@ -82,7 +82,7 @@ def over_time(run: Run) -> dict[str, Any] | None:
     at_s = (requests.intended_ns - zero_ns) / NS_PER_S
     edges_s, column = _columns(at_s)
     ttft, late = ttft_ns(requests), lateness_ns(requests)
-    has = known(ttft) & (ttft > 0)
+    has = known(ttft) & (ttft > 0) & requests.success
     edges_ms, row = _rows(ttft[has] / NS_PER_MS)
     columns = len(edges_s) - 1
     counted = np.zeros((columns, _VALUE_BINS), np.int64)
@@ -107,11 +107,11 @@ def over_time_words(drawn: Mapping[str, Any]) -> str:
     """Of what `over_time` is, in a sentence: what counts, and what is drawn besides."""
     counts = drawn["counts"]
     failed = f", {counts['failed']} failed" if counts["failed"] else ""
-    told = f"Measured requests: {counts['measured']} with a first token{failed}."
+    told = f"Measured requests: {counts['measured']} succeeded{failed}."
     if drawn["warmup_end_s"] is None:
         return told
     failed_warmup = f", {counts['failed_warmup']} failed (grey)" if counts["failed_warmup"] else ""
-    return f"{told} Shaded, the warm-up, which counts nowhere else: {counts['warmup']} with a first token{failed_warmup}."
+    return f"{told} Shaded, the warm-up, which counts nowhere else: {counts['warmup']} succeeded{failed_warmup}."
 
 
 def _columns(at_s: FloatArray) -> tuple[FloatArray, IntArray]:

@@ -177,7 +177,7 @@ def _loads(report: SweepReport) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _load(report: SweepReport, axis: Axis, points: Sequence[PointReport], fixed: str) -> dict[str, Any]:
-    units = {"rate": "requests/s intended", "concurrency": "requests always in flight"}
+    units = {"rate": "requests/s intended", "concurrency": "places: sessions, or single requests, always on"}
     return {
         "title": f"{axis.name}{f' at {fixed}' if fixed else ''}",
         "name": units.get(axis.kind, axis.name),
