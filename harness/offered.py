@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import math
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,7 @@ POISSON_PER_S, CONSTANT_PER_S, STARVED_PER_S = 50.0, 100.0, 2000.0
 RATE_TOLERANCE, CV_TOLERANCE = 0.005, 0.05
 MOST_CONSTANT_CV = 0.02
 MOST_LAG_MS = 1.0
+MOST_WORKER_MB = 150.0
 # Of the requests: with fewer left alone, nothing is known.
 LEAST_LEFT_ALONE = 0.5
 # Busy loops that share one core with the worker: a seventh of a core is left to it.
@@ -65,6 +67,7 @@ class Offered:
     fatal: tuple[str, ...]
     tick_p99_ns: int
     witness: Witness = field(default_factory=Witness)
+    worker_bytes: int = 0
 
     @property
     def asked_per_s(self) -> float:
@@ -178,7 +181,9 @@ def _measure_once(arrival: str, rate_per_s: float, requests: int, *, starved: bo
         measured = (sessions >= 0) & (sessions < WARMUP_SESSION_BASE)
         arrived_ns = at_ns[measured][np.argsort(sessions[measured], kind="stable")]
         health = [phase["health"] for phase in observed.meta["phases"]][-1]
-        return Offered(rows, arrived_ns, _stalls(observed.meta), fatal, health["loop_lag_p99_ns"], seen)
+        return Offered(
+            rows, arrived_ns, _stalls(observed.meta), fatal, health["loop_lag_p99_ns"], seen, observed.meta["workers"]["peak_bytes"]
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -205,6 +210,15 @@ def _busy_core() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def memory_figures(offered: Offered) -> list[Figure]:
+    """Of the process that sends, and of this one, which planned the load and made the report."""
+    own_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return [
+        Figure("the worker", offered.worker_bytes / 1e6, low=1, high=MOST_WORKER_MB, unit="MB"),
+        Figure("the profiler", own_bytes / 1e6, unit="MB"),
+    ]
+
+
 def starved_figures(offered: Offered) -> list[Figure]:
     """A generator that cannot keep up must say so."""
     return [
@@ -226,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     constant = measure("constant", CONSTANT_PER_S, options.constant)
     passed &= verdict.show(f"constant {CONSTANT_PER_S:g}/s", f"n {options.constant}, {head}", figures("constant", constant, constant=True))
     passed &= verdict.control("every tenth request 4 ms late", control_figures(constant))
+    passed &= verdict.show("peak memory", f"n {options.constant}, {head}", memory_figures(constant))
     starved = measure("constant", STARVED_PER_S, options.starved, starved=True)
     passed &= verdict.show(f"a generator on one core with {_BUSY_LOOPS} busy loops", f"n {options.starved}", starved_figures(starved))
     passed &= verdict.control("the same load with nothing in its way", starved_figures(constant))

@@ -217,15 +217,14 @@ def markdown(rows: Sequence[tuple[Measured, Answer | None]]) -> str:
 _COLOURS = {"decode": "decode", "prefill": "prefill", "gateway": "gateway.tokenize", "rest": "net.request"}
 
 
-def pictures(rows: Sequence[Measured]) -> list[Picture]:
-    """What the mean call is made of: as shares at every step, and in ms from where decoding is fast."""
-    return [
-        _picture("spark-shares", rows, "What the mean call of the agent is made of, in shares", is_share=True),
-        _picture("spark-call", rows[2:], "What the mean call of the agent is made of, in ms", is_share=False),
-    ]
+def pictures(rows: Sequence[Measured], tasks: int) -> list[Picture]:
+    """What the mean call is made of: as shares at every step, and in ms where decoding is fast."""
+    fast = [one for one in rows if one.step.name not in {"65", "1000"}]
+    shown = [_picture("spark-shares", rows, tasks, "What the mean call of the agent is made of, in shares", is_share=True)]
+    return shown + [_picture("spark-call", fast, tasks, "What the mean call of the agent is made of, in ms", is_share=False)] * bool(fast)
 
 
-def _picture(name: str, rows: Sequence[Measured], title: str, *, is_share: bool) -> Picture:
+def _picture(name: str, rows: Sequence[Measured], tasks: int, title: str, *, is_share: bool) -> Picture:
     data = {
         "metric": "e2el",
         "columns": [{"label": one.step.short, "value_ms": sum(one.groups_ms.values())} for one in rows],
@@ -240,7 +239,10 @@ def _picture(name: str, rows: Sequence[Measured], title: str, *, is_share: bool)
         ],
         "limits_ms": {},
     }
-    caption = "Means over the calls of two tasks, live on the stack in a box; each step keeps the changes of those above it but the last, which has only its own."
+    caption = (
+        f"Means over the calls of {tasks} tasks, live on the stack in a box. Each step keeps the changes of those above it;"
+        ' "WebSocket alone" is 4,000 tokens/s and the WebSocket, nothing else.'
+    )
     return Picture(name, "budget", data, title, caption, state={"share": is_share})
 
 
@@ -279,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.markdown is not None:
         options.markdown.write_text(markdown(rows), encoding="utf-8")
     if options.figures is not None:
-        write_pictures(pictures([measured for measured, _ in rows]), options.figures)
+        write_pictures(pictures([measured for measured, _ in rows], options.tasks), options.figures)
     verdict.end(passed=passed)
 
 
