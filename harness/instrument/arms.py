@@ -65,7 +65,7 @@ class Measured:
     peak_mb: float
     late_us: npt.NDArray[np.float64]
     lost: int
-    modules: tuple[str, ...]
+    libraries: tuple[str, ...]
     is_alone: npt.NDArray[np.bool_]
     ttft_is_alone: npt.NDArray[np.bool_]
 
@@ -192,7 +192,7 @@ def _held(
         max(one["peak_mb"] for one in told),
         np.concatenate([one.late_us for one in seen]),
         len(truth[truth["token"] != ARRIVED]) - len(chunks),
-        tuple(told[0]["modules"]),
+        tuple(told[0]["libraries"]),
         ~watched.touched(true_ns, steady[:, 2]),
         ~touched,
     )

@@ -74,7 +74,9 @@ def main() -> None:
         os.sched_setaffinity(0, {asked.core})
     did = uvloop.run((_latprof if asked.client == "latprof" else _aiohttp)(asked))
     did["peak_mb"] = peak_bytes() / 2**20
-    did["modules"] = sorted({name.partition(".")[0] for name in sys.modules})
+    did["libraries"] = sorted(
+        {name.partition(".")[0] for name, module in sys.modules.items() if "site-packages" in (getattr(module, "__file__", "") or "")}
+    )
     print(json.dumps(did))
 
 
