@@ -6,13 +6,13 @@ Columns in, columns out: ns, MISSING_NS where a request has no such figure. Late
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from latprof.analysis.quantiles import FloatArray, Numbers
-from latprof.client.stamps import ErrorClass
+from latprof.client.stamps import CHANNEL_CODES, Channel, ErrorClass
 from latprof.observations.columns import BoolArray, Chunks, IntArray, Requests, elapsed_ns, known
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
 
@@ -74,21 +74,42 @@ def cap_wait_ns(requests: Requests) -> IntArray:
     return elapsed_ns(requests.ready_ns, requests.start_ns)
 
 
-def tokens_per_chunk(requests: Requests) -> FloatArray:
-    """Output tokens over token-bearing chunks, shape (n,); NaN where one of them is not known or zero."""
-    told = known(requests.output_tokens) & (requests.token_chunks > 0)
-    return np.asarray(np.divide(requests.output_tokens, requests.token_chunks, where=told, out=np.full(len(requests), np.nan)))
+def streamed_tokens(requests: Requests, chunks: Chunks) -> IntArray:
+    """Output tokens that came in chunks, shape (n,): those of `is_unstreamed` less their reasoning; MISSING_NS where they are not known."""
+    return np.where(is_unstreamed(requests, chunks), requests.output_tokens - requests.reasoning_tokens, requests.output_tokens)
 
 
-def tpot_ns(requests: Requests) -> IntArray:
-    """(last - first token) / (output tokens - tokens in the first chunk), rounded to ns.
+def is_unstreamed(requests: Requests, chunks: Chunks) -> BoolArray:
+    """Which of ``requests`` have reasoning in their usage that no chunk bore, shape (n,).
+
+    Where reasoning is all of the output or more, the server counts it beside the output tokens and not among them: nothing is to be taken off.
+    """
+    reasoning = requests.reasoning_tokens  # MISSING_NS is below any count
+    told = known(requests.output_tokens) & (reasoning > 0) & (reasoning < requests.output_tokens)
+    if not told.any():
+        return told
+    code = CHANNEL_CODES[Channel.REASONING]
+    came = (requests.first_channel == Channel.REASONING) | np.isin(requests.request, chunks.request[chunks.channel == code])
+    return np.asarray(told & ~came, np.bool_)
+
+
+def tokens_per_chunk(requests: Requests, chunks: Chunks) -> FloatArray:
+    """`streamed_tokens` over token-bearing chunks, shape (n,); NaN where one of them is not known or zero."""
+    tokens = streamed_tokens(requests, chunks)
+    told = known(tokens) & (requests.token_chunks > 0)
+    return np.asarray(np.divide(tokens, requests.token_chunks, where=told, out=np.full(len(requests), np.nan)))
+
+
+def tpot_ns(requests: Requests, chunks: Chunks) -> IntArray:
+    """(last - first token) / (`streamed_tokens` - tokens in the first chunk), rounded to ns.
 
     A chunk does not tell how many tokens it carries; the first one is taken to carry as many as the answer's chunks do on average, at least one.
     MISSING_NS for an answer in a single chunk, and where the output tokens are not known.
     """
     length_ns = elapsed_ns(requests.first_token_ns, requests.last_token_ns)
-    after_first = requests.output_tokens - np.maximum(tokens_per_chunk(requests), 1.0)
-    has = known(length_ns) & known(requests.output_tokens) & (requests.token_chunks > 1) & (after_first > 0)
+    tokens = streamed_tokens(requests, chunks)
+    after_first = tokens - np.maximum(tokens_per_chunk(requests, chunks), 1.0)
+    has = known(length_ns) & known(tokens) & (requests.token_chunks > 1) & (after_first > 0)
     per_token = np.divide(length_ns, after_first, where=has, out=np.zeros(len(requests)))
     return np.where(has, np.rint(per_token).astype(np.int64), MISSING_NS)
 
@@ -243,9 +264,9 @@ def _mean_gap_ns(requests: Requests) -> IntArray:
     return np.where(has, np.rint(mean_ns).astype(np.int64), MISSING_NS)
 
 
-_OBJECTIVES = {
+_OBJECTIVES: Mapping[str, Callable[[Requests, Chunks], IntArray]] = {
     "ttft": lambda requests, _: ttft_ns(requests),
-    "tpot": lambda requests, _: tpot_ns(requests),
+    "tpot": tpot_ns,
     "e2el": lambda requests, _: e2el_ns(requests),
     "itl": lambda requests, _: _mean_gap_ns(requests),
 }
@@ -274,7 +295,7 @@ def samples(requests: Requests, chunks: Chunks) -> dict[str, Numbers]:
         "ttfo": present(ttfo_ns(ok)),
         "headers": present(headers_ns(ok)),
         "e2el": present(e2el_ns(ok)),
-        "tpot": present(tpot_ns(ok)),
+        "tpot": present(tpot_ns(ok, chunks)),
         "itl": itl_ns(ok, chunks)[1],
         "lateness": present(lateness_ns(ok)),
     }

@@ -14,7 +14,7 @@ import numpy as np
 from latprof.analysis.causal.injection import Injection
 from latprof.analysis.contributions import DRAWN, Contributions, Kind, columns, mean_contributions
 from latprof.analysis.gaps import distribution_of, gaps_of
-from latprof.analysis.metrics import Counts, Goodput, Rate, counts, goodput, rate, samples
+from latprof.analysis.metrics import Counts, Goodput, Rate, counts, goodput, rate, samples, streamed_tokens
 from latprof.analysis.quantiles import Distribution, Numbers, distribution
 from latprof.analysis.targets import TargetFigures, by_target
 from latprof.analysis.task import METRIC as TASK
@@ -163,7 +163,8 @@ def build(
     shown = _shown(run, layers)
     facts = gather(run, layers, spans, shown, counted, rates, metrics["ttft"], sampled["ttft"], metrics["itl"].percentiles[0])
     objectives = meta.get("config", {}).get("goodput") or {}
-    has_tokens = known(ok.output_tokens) & (ok.token_chunks > 0)
+    tokens = streamed_tokens(ok, run.chunks)
+    has_tokens = known(tokens) & (ok.token_chunks > 0)
     token_chunks = int(ok.token_chunks[has_tokens].sum())
     target = meta.get("target", {})
     return Report(
@@ -180,7 +181,7 @@ def build(
         rate=rates,
         metrics=metrics,
         goodput=goodput(measured, run.chunks, objectives) if objectives else None,
-        tokens_per_chunk=int(ok.output_tokens[has_tokens].sum()) / token_chunks if token_chunks else math.nan,
+        tokens_per_chunk=int(tokens[has_tokens].sum()) / token_chunks if token_chunks else math.nan,
         tokens_sources=dict(Counter(str(source) or "none" for source in ok.tokens_source).most_common()),
         budget=_budget(layers, shown, _intended_ns(run, layers)) if shown else None,
         call_budget=_budget(call, _shown(run, call), _intended_ns(run, call)) if call is not None and len(call.rows) else None,

@@ -71,6 +71,7 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"interrupted": True}, "interrupted", "warning", "interrupted"),
     ({"stream_options_dropped": True}, "stream_options", "note", "stream_options"),
     ({"tokens_not_from_usage": 7}, "token_counts", "warning", "7 of 1000"),
+    ({"reasoning_unstreamed": 7}, "reasoning", "note", "usage counts reasoning in 7 of 1000 answers"),
     ({"ports_taken": ("port 4317 is taken",)}, "otlp_port", "warning", "port 4317 is taken"),
     ({"spans": 0, "span_coverage": 0.0}, "no_spans", "note", "no spans"),
     ({"span_coverage": 0.5}, "span_coverage", "warning", "only 50 %"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from latprof.analysis.metrics import (
     wake_lateness_ns,
 )
 from latprof.client.stamps import ErrorClass
+from latprof.observations.columns import Chunks
 from latprof.units import MISSING_NS, NS_PER_S
 
 NO_CHUNKS = chunks([(99, 1, 1)])
@@ -42,9 +44,10 @@ def test_every_latency_starts_where_it_says() -> None:
 
 def test_what_never_happened_is_missing_and_not_zero() -> None:
     rows = requests(attempt(0, first_token_ns=MISSING_NS, first_answer_ns=MISSING_NS, last_token_ns=MISSING_NS, output_tokens=MISSING_NS))
-    for metric in (ttft_ns, ttft_sent_ns, ttfo_ns, e2el_ns, tpot_ns):
+    for metric in (ttft_ns, ttft_sent_ns, ttfo_ns, e2el_ns):
         assert metric(rows)[0] == MISSING_NS
-    assert math.isnan(tokens_per_chunk(rows)[0])
+    assert tpot_ns(rows, NO_CHUNKS)[0] == MISSING_NS
+    assert math.isnan(tokens_per_chunk(rows, NO_CHUNKS)[0])
 
 
 @pytest.mark.parametrize(
@@ -57,11 +60,36 @@ def test_what_never_happened_is_missing_and_not_zero() -> None:
 )
 def test_tpot_leaves_the_first_chunks_tokens_out(tokens: int, token_chunks: int, expected_ms: float) -> None:
     rows = requests(attempt(0, output_tokens=tokens, token_chunks=token_chunks))
-    assert tpot_ns(rows)[0] == expected_ms * MS
+    assert tpot_ns(rows, NO_CHUNKS)[0] == expected_ms * MS
 
 
 def test_an_answer_in_one_chunk_has_no_tpot() -> None:
-    assert tpot_ns(requests(attempt(0, token_chunks=1)))[0] == MISSING_NS
+    assert tpot_ns(requests(attempt(0, token_chunks=1)), NO_CHUNKS)[0] == MISSING_NS
+
+
+THOUGHT = {"output_tokens": 1_200, "reasoning_tokens": 1_000, "token_chunks": 200, "first_channel": "content", "last_token_ns": 4_011 * MS}
+
+
+def test_reasoning_that_was_counted_and_not_streamed_is_no_part_of_the_pace() -> None:
+    rows, log = requests(attempt(0, **THOUGHT)), chunks([(0, 11, 1), (0, 4_011, 1), (7, 12, 2)])
+    assert tokens_per_chunk(rows, log)[0] == 1.0
+    assert tpot_ns(rows, log)[0] == round(4_000 * MS / 199)
+    assert goodput(rows, log, {"tpot": 5.0}).good == 0
+    assert samples(rows, log)["tpot"].tolist() == [round(4_000 * MS / 199)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "log"),
+    [
+        ({"first_channel": "reasoning"}, NO_CHUNKS),  # its chunks are not there to be asked
+        ({}, chunks([(0, 11, 1), (0, 20, 2)])),  # thought in between
+        ({"reasoning_tokens": MISSING_NS}, NO_CHUNKS),
+        ({"reasoning_tokens": 0}, NO_CHUNKS),
+        ({"reasoning_tokens": 1_200}, NO_CHUNKS),  # counted beside the output tokens
+    ],
+)
+def test_reasoning_that_was_streamed_or_is_counted_apart_stays(changed: dict[str, Any], log: Chunks) -> None:
+    assert tokens_per_chunk(requests(attempt(0, **(THOUGHT | changed))), log)[0] == 6.0
 
 
 def test_itl_is_the_gap_between_chunks_that_carry_tokens_of_one_request() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from made_record import MS, Simulated, World, closed_world, faster, open_world, record_in, recorded, write_run
 
@@ -19,6 +20,7 @@ from latprof.analysis.whatif.prediction import what_if
 from latprof.analysis.whatif.record import Load, asked_load
 from latprof.commands.whatif import Question, answer_of
 from latprof.errors import Exit, InconclusiveError, UsageError
+from latprof.observations.columns import Requests
 
 NEAR = 1e-6
 
@@ -238,6 +240,16 @@ def test_a_closed_loop_that_time_ended_goes_on_with_the_same_sessions(tmp_path: 
     folder = write_run(tmp_path, done, config={"load": load, "spans": {"hops": []}}, planned={"measured": None})
     answer = answer_of(folder, Question(speedup=("decode=8",)))
     assert answer.per_s_predicted > 1.3 * answer.per_s_now
+
+
+def test_reasoning_that_was_not_streamed_is_none_of_decodes_tokens(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", Simulated(open_world(n=30)))
+    plain = record_in(folder)
+    table = folder / "requests.parquet"
+    rows = Requests.from_arrow(pq.read_table(table))
+    thought = np.full(len(rows), 1_000)
+    pq.write_table(replace(rows, reasoning_tokens=thought, output_tokens=rows.output_tokens + thought).to_arrow(), table)
+    assert record_in(folder).tokens.tolist() == plain.tokens.tolist()
 
 
 def test_no_request_at_all_is_said(tmp_path: Path) -> None:

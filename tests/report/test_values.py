@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,16 @@ def test_a_run_killed_before_anything_was_written_down_is_understood() -> None:
     report = build(bare, layers, spans)
     assert "partial" in {doubt.id for doubt in report.doubts}
     assert (report.arrival_model, report.goodput) == ("unknown", None)
+
+
+def test_reasoning_that_was_not_streamed_is_told_and_no_part_of_the_pace() -> None:
+    run, layers, spans = made_run()
+    thought = np.full(len(run.requests), 1_000)
+    requests = dataclasses.replace(run.requests, reasoning_tokens=thought, output_tokens=run.requests.output_tokens + thought)
+    report = build(dataclasses.replace(run, requests=requests), layers, spans)
+    assert report.tokens_per_chunk == 1.0
+    assert report.metrics["tpot"] == made_report().metrics["tpot"]
+    assert "reasoning" in {doubt.id for doubt in report.doubts} - {doubt.id for doubt in made_report().doubts}
 
 
 # --- facts of the folder reach the doubts --------------------------------------------------------------------------------------------------

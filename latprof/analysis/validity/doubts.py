@@ -91,6 +91,7 @@ class Facts:
     second_half_p50_ns: float = UNKNOWN
     halves_apart: float = UNKNOWN  # standard errors
     tokens_not_from_usage: int = 0
+    reasoning_unstreamed: int = 0  # answers with reasoning in their usage that no chunk bore
     stream_options_dropped: bool = False
     # spans and layers
     spans: int = 0
@@ -375,6 +376,18 @@ def token_counts(facts: Facts) -> Doubt | None:
     )
 
 
+def reasoning(facts: Facts) -> Doubt | None:
+    """Tokens that were thought, counted, and never seen: before the first chunk, as a rule."""
+    if not facts.reasoning_unstreamed:
+        return None
+    text = (
+        f"usage counts reasoning in {facts.reasoning_unstreamed} of {facts.ok} answers that none of their chunks bore: tokens per chunk, TPOT and"
+        " what-ifs take the output tokens without it"
+    )
+    remedy = "none needed; the time it took is before the first token that came, and tokens/s counts it"
+    return Doubt("reasoning", "note", text, remedy)
+
+
 def port_taken(facts: Facts) -> Doubt | None:
     """The run went on without these spans."""
     if not facts.ports_taken:
@@ -563,6 +576,7 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     clock_skew,
     conflicts,
     token_counts,
+    reasoning,
     cap_held,
     intervals,
     stamped_by_user,

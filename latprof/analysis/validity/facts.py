@@ -11,7 +11,7 @@ import numpy as np
 
 from latprof.analysis.contributions import Contributions
 from latprof.analysis.laws import laws_in
-from latprof.analysis.metrics import Counts, Rate, cap_wait_ns, connection_wait_ns, present, wake_lateness_ns
+from latprof.analysis.metrics import Counts, Rate, cap_wait_ns, connection_wait_ns, is_unstreamed, present, wake_lateness_ns
 from latprof.analysis.quantiles import SHOWN, Distribution, Numbers, percentile
 from latprof.analysis.validity.buffering import Buffering, comes_in_a_lump, find_buffering
 from latprof.analysis.validity.doubts import UNKNOWN, Facts, StageFacts
@@ -75,6 +75,7 @@ def gather(
         second_half_p50_ns=halves.second_ns,
         halves_apart=halves.standard_errors,
         tokens_not_from_usage=int((ok.tokens_source != "usage").sum()),
+        reasoning_unstreamed=int(is_unstreamed(ok, run.chunks).sum()),
         stream_options_dropped=not meta.get("preflight", {}).get("include_usage", True),
         buffering=_buffering(run, layers, spans),
         itl_p50_ns=itl_p50_ns,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from latprof.analysis.metrics import streamed_tokens
 from latprof.errors import UsageError
 from latprof.layers.table import IntArray, Layers
 from latprof.observations.columns import elapsed_ns, known
@@ -52,9 +53,10 @@ class Load:
 class Record:
     """The measured successes of a run by intended start; columns of shape (n,) beside the call's layers, whose rows are in the same order.
 
-    ``tokens`` is 0 where they are not known. ``rest_ns`` passes between the last token and the end of the request. ``left_out`` counts measured
+    ``tokens`` are those that were streamed, 0 where they are not known. ``rest_ns`` passes between the last token and the end of the request. ``left_out`` counts measured
     requests that are not here: they failed, or nothing tells of their layers. ``shares_engine``: prompts and answers were computed in the same
     iterations, as far as the run says so. ``replicas`` are by layer those among which a balancer shares out its ``stations``, where more than one.
+    ``presets`` are what the stack took from presets, as run.json holds it.
     """
 
     call: Layers
@@ -69,6 +71,7 @@ class Record:
     left_out: int
     shares_engine: bool
     folder: str
+    presets: tuple[Mapping[str, Any], ...] = ()
 
     def __len__(self) -> int:
         return len(self.intended_ns)
@@ -93,7 +96,8 @@ def record_of(run: Run, call: Layers, steps: Steps) -> Record:
     order = np.argsort(run.requests.intended_ns[call.rows], kind="stable")
     call = _in_order(call, order)
     requests = run.requests.select(call.rows)
-    tokens = np.where(known(requests.output_tokens), requests.output_tokens, requests.token_chunks)
+    streamed = streamed_tokens(requests, run.chunks)
+    tokens = np.where(known(streamed), streamed, requests.token_chunks)
     rest_ns = elapsed_ns(requests.last_token_ns, requests.end_ns)
     first_attempts = run.requests.measured & (run.requests.attempt == 0)
     return Record(
@@ -109,6 +113,7 @@ def record_of(run: Run, call: Layers, steps: Steps) -> Record:
         left_out=max(0, int(first_attempts.sum()) - len(order)),
         shares_engine=_shares_engine(run.meta),
         folder=str(run.folder),
+        presets=tuple(run.meta.get("presets", ())),
     )
 
 
