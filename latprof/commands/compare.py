@@ -167,7 +167,7 @@ def save_baseline(runs: Sequence[Path], to: Path, ceiling: str | None) -> Exit:
     """``latprof baseline save``."""
     from latprof.analysis.verdicts.replications import FEW
     from latprof.analysis.verdicts.trust import about_layers
-    from latprof.baseline import arm_of_runs, runs_at, save
+    from latprof.baseline import arm_of_runs, ceiling_keys, runs_at, save
     from latprof.budget_words import share
 
     ceiling_share = None if ceiling is None else share("--ceiling", ceiling)
@@ -184,6 +184,9 @@ def save_baseline(runs: Sequence[Path], to: Path, ceiling: str | None) -> Exit:
     if doubt is not None and arm.layers:
         sys.stdout.write(f"no layer can be held against it: {doubt.text}; {doubt.remedy}\n")
     sys.stdout.write(f"ceilings: {', '.join(f'{key} {value / 1e6:.2f} ms' for key, value in baseline.ceilings_ns.items()) or 'none'}\n")
+    for key in ceiling_keys(arm):
+        if key not in baseline.ceilings_ns:
+            sys.stdout.write(f"no ceiling for {key}: {arm.figure(key).why or 'too few requests'}\n")
     return Exit.DONE
 
 

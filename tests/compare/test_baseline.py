@@ -112,6 +112,42 @@ def test_ceilings_of_another_load_go_only_when_asked_to(tmp_path: Path) -> None:
     assert anew.ceilings_ns[key] == pytest.approx(1.2 * arm(scale=2.0).figure(key).value)
 
 
+def ceilings(of: Arm, file: Path, share: float | None = None) -> set[str]:
+    return {str(key) for key in save(of, file, ceiling_share=share).ceilings_ns}
+
+
+def test_a_percentile_that_says_nothing_gets_no_ceiling(tmp_path: Path) -> None:
+    assert ceilings(arm(), tmp_path / "many.json") == {"ttft p50", "ttft p95"}
+    assert ceilings(arm(seeds=[1], n=60), tmp_path / "one.json") == {"ttft p50"}
+    assert ceilings(arm(seeds=[1], n=5_000), tmp_path / "long.json") == {"ttft p50"}  # no other run says how it scatters
+    assert ceilings(arm(n=10), tmp_path / "short.json") == {"ttft p50"}
+    assert ceilings(arm(seeds=[1], n=10), tmp_path / "shortest.json") == set()
+
+
+def test_a_ceiling_is_added_when_more_runs_are_saved_and_stays_when_fewer_are(tmp_path: Path) -> None:
+    file = tmp_path / "b.json"
+    assert ceilings(arm(seeds=[1]), file) == {"ttft p50"}
+    assert ceilings(arm(scale=0.95), file) == {"ttft p50", "ttft p95"}
+    fixed = load(file).ceilings_ns
+    assert save(arm(seeds=[1], scale=0.9), file).ceilings_ns == pytest.approx(fixed)
+    # Three of 60 requests above the ceiling of p95 are no news; five runs are.
+    key = Key(Selector("ttft"), 0.95)
+    lucky = next(one for seed in range(100) if (one := arm(seeds=[seed], n=60, scale=0.8)).figure(key).value > fixed[key])
+    assert save(lucky, file).ceilings_ns == pytest.approx(fixed)
+    with pytest.raises(UsageError, match="above the fixed ceiling"):
+        save(arm(scale=1.5), file)
+
+
+def test_what_got_no_ceiling_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (single,) = runs([1], n=60)
+    monkeypatch.setattr("latprof.opening.replication_of", lambda _folder, _objectives=None: single)
+    save_baseline([tmp_path], tmp_path / "b.json", None)
+    told = capsys.readouterr().out
+    assert "with fewer than 3 runs only medians can be held against it" in told
+    assert "ceilings: ttft p50 " in told
+    assert "no ceiling for ttft p95: p95 needs 3 replications, got 1" in told
+
+
 def test_another_load_or_machine_is_named_and_another_stack_is_not(tmp_path: Path) -> None:
     file = tmp_path / "b.json"
     save(arm(is_simulated=False, config={"load": {"rate_per_s": 5.0, "seed": 1}, "stub": {"plant": {}}}), file)
