@@ -196,12 +196,25 @@ def run(
         *injected_said(inject_delay),
         *assignments(set_),
     )
+    of_a_gate = {
+        "--budget": budget is not None,
+        "--baseline": baseline is not None,
+        "--early-stop": early_stop,
+        "--inconclusive": inconclusive is not None,
+        "--junit": junit is not None,
+        "--ci": ci is not None,
+    }
+    given = [flag for flag, is_given in of_a_gate.items() if is_given]
     with flags_named(said):
         settings = load_config(config, nested(said))
         if sweep_ is not None:
             from latprof.commands.sweep import sweep_loads_and_print
 
-            raise typer.Exit(sweep_loads_and_print(settings, sweep_, find_goodput, json_file=json_file, dry_run=dry_run, quiet=quiet))
+            refused = ["--dry-run", *given] if dry_run else given
+            code = sweep_loads_and_print(
+                settings, sweep_, find_goodput, replications, json_file=json_file, refused=refused, quiet=quiet, html=html
+            )
+            raise typer.Exit(code)
         if find_goodput is not None:
             raise UsageError("--find-goodput searches a load; say which and where with --sweep rate=5:200 or --sweep concurrency=1:64")
         if budget is not None and not dry_run:
@@ -210,8 +223,8 @@ def run(
             runs = 1 if replications is None else replications
             asked = Asked(budget, baseline, taken_for(inconclusive), json_file, junit, ci, runs, early_stop)
             raise typer.Exit(run_and_gate(settings, asked, quiet=quiet, live=not no_live, html=html))
-        for flag, value in (("--baseline", baseline), ("--replications", replications), ("--junit", junit), ("--ci", ci)):
-            if value is not None and budget is None:
+        for flag in given if replications is None else [*given, "--replications"]:
+            if budget is None:
                 raise UsageError(
                     f"{flag} is for a gate; say what is promised with --budget FILE (latprof budget init RUN writes a first one)"
                 )

@@ -59,16 +59,36 @@ def sweep_and_print(
 
 
 def sweep_loads_and_print(
-    config: Config, text: str, find_goodput: float | None, *, json_file: Path | None, dry_run: bool, quiet: bool
+    config: Config,
+    text: str,
+    find_goodput: float | None,
+    replications: int | None,
+    *,
+    json_file: Path | None,
+    refused: Sequence[str],
+    quiet: bool,
+    html: bool = True,
 ) -> Exit:
-    """``latprof run --sweep rate=...``: the same with the flags of a run."""
+    """``latprof run --sweep rate=...``: the same with the flags of a run, but for those that are about one load: they are ``refused``."""
     from latprof.sweep.axes import swept_load
 
     name, values = swept_load(text)
-    if dry_run:
-        raise UsageError("--dry-run plans one run, --sweep makes many; drop one of the two")
-    asked = Asked(**{name: values}, find_goodput=find_goodput, load_flag="--sweep")  # type: ignore[arg-type]
-    return sweep_and_print(config, asked, json_file=json_file, quiet=quiet)
+    for flag in refused:
+        raise UsageError(_of_one_load(flag, name))
+    load: dict[str, Any] = {name: values}
+    asked = Asked(**load, replications=1 if replications is None else replications, find_goodput=find_goodput, load_flag="--sweep")
+    return sweep_and_print(config, asked, json_file=json_file, quiet=quiet, html=html)
+
+
+def _of_one_load(flag: str, name: str) -> str:
+    """Why ``flag`` cannot stand beside ``--sweep``, and what does instead."""
+    if flag == "--dry-run":
+        return "--dry-run plans one run, --sweep makes many; drop one of the two"
+    if flag == "--early-stop":
+        instead = f"measure one load with it: latprof run --{name} N --replications 5 --budget FILE --early-stop"
+    else:
+        instead = f"sweep without it, then judge the runs of one load: latprof gate SWEEP/{name}=N,r* --budget FILE"
+    return f"{flag} belongs to a gate, which judges one load, and --sweep makes runs at many; {instead}"
 
 
 def report_sweep_and_print(folder: Path, *, json_file: Path | None, html: Path | None = None, figures: Path | None = None) -> Exit:

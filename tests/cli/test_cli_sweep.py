@@ -12,6 +12,7 @@ import pytest
 from command import OF_THE_MACHINE, ROOT, Ended, latprof
 
 from latprof.cli import main
+from latprof.sweep.runs import simulated
 
 CALM = ("--set", "stub.gateway.tokenize=1ms", "-q")
 
@@ -94,11 +95,35 @@ def test_what_cannot_be_swept_is_told_with_its_flag(refused: Refused, tmp_path: 
         (("--sweep", "rate=5,10", "--dry-run"), "--dry-run plans one run, --sweep makes many"),
         (("--find-goodput", "0.99"), "say which and where with --sweep rate=5:200"),
         (("--sweep", "rate=0"), "--sweep wants numbers above 0, got 0"),
+        (("--sweep", "rate=5,10", "--replications", "0"), "--replications must be at least 1, got 0"),
+        (("--sweep", "rate=5,10", "--budget", "b.yaml"), "--budget belongs to a gate, which judges one load"),
+        (("--sweep", "rate=5:10", "--find-goodput", "0.9", "--budget", "b.yaml"), "latprof gate SWEEP/rate=N,r* --budget FILE"),
+        (("--sweep", "rate=5,10", "--baseline", "b.json"), "--baseline belongs to a gate"),
+        (("--sweep", "rate=5,10", "--inconclusive", "pass"), "--inconclusive belongs to a gate"),
+        (("--sweep", "rate=5,10", "--junit", "j.xml"), "--junit belongs to a gate"),
+        (("--sweep", "concurrency=1,2", "--ci", "ci"), "latprof gate SWEEP/concurrency=N,r* --budget FILE"),
+        (("--sweep", "rate=5,10", "--early-stop"), "latprof run --rate N --replications 5 --budget FILE --early-stop"),
+        (("--early-stop",), "--early-stop is for a gate; say what is promised with --budget FILE"),
+        (("--inconclusive", "pass"), "--inconclusive is for a gate; say what is promised with --budget FILE"),
     ],
     ids=str,
 )
-def test_a_run_that_sweeps_refuses_alike(refused: Refused, arguments: tuple[str, ...], told: str) -> None:
+def test_a_run_that_sweeps_refuses_alike(refused: Refused, tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
     assert told in refused("run", *arguments, "-q")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("with_page", [True, False])
+def test_a_run_that_sweeps_repeats_every_load_and_leaves_the_page_out_if_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, with_page: bool
+) -> None:
+    """In virtual time, as if that were live: how the runs are made is not what is asked here."""
+    monkeypatch.setattr("latprof.sweep.runs.live", lambda jobs, *, seed: simulated(jobs, processes=1))  # noqa: ARG005
+    flags = ("--sweep", "rate=10,20", "--replications", "2", "--num-prompts", "40", *CALM, "--no-live", "--out", "swept")
+    assert run_here(monkeypatch, tmp_path, "run", *flags, *(() if with_page else ("--no-html",))) == 0
+    runs = sorted(folder.parent.name for folder in (tmp_path / "swept").glob("*/run.json"))
+    assert runs == ["rate=10,r0", "rate=10,r1", "rate=20,r0", "rate=20,r1"]
+    assert (tmp_path / "swept" / "report.html").exists() == with_page
 
 
 # --- simulated --------------------------------------------------------------------------------------------------------------------------
