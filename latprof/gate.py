@@ -60,6 +60,7 @@ def gate(
         notes=notes,
         inconclusive=inconclusive,
         alpha=alpha,
+        presets=here.presets or (),
     )
 
 

@@ -21,6 +21,7 @@ from latprof.analysis.verdicts.arms import Arm
 from latprof.analysis.verdicts.compare import Change, Comparison, Moved
 from latprof.analysis.verdicts.differences import Verdict
 from latprof.analysis.verdicts.replications import FEW, SHARES
+from latprof.report import presets
 from latprof.report.inert import harmless
 from latprof.units import NS_PER_MS
 
@@ -232,6 +233,7 @@ def footnotes(told: Comparison) -> Iterator[str]:
         yield f"No interval: {why}."
     if min(len(told.a.seeds), len(told.b.seeds)) < FEW:
         yield f"With {FEW} runs of each arm, seeds apart, the percentiles above the median get intervals, too."
+    yield from presets.footnotes_of_arms({"A": told.a.presets, "B": told.b.presets})
 
 
 def _tolerance(told: Comparison) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from latprof.analysis.verdicts.arms import Arm
 from latprof.analysis.verdicts.compare import Change, Comparison, Moved
 from latprof.analysis.verdicts.replications import SHARES
+from latprof.report import presets
 from latprof.report.comparison import headline
 from latprof.units import NS_PER_MS
 
@@ -41,6 +42,7 @@ def _arm(arm: Arm) -> dict[str, Any]:
         "doubts": [{"id": doubt.id, "level": doubt.level, "text": doubt.text} for doubt in arm.doubts],
         "arrival_model": arm.conditions.arrival_model,
         "simulated": arm.conditions.is_simulated,
+        "presets": None if arm.presets is None else list(presets.lines(arm.presets)),
     }
 
 

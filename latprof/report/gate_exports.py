@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from latprof.analysis.verdicts.assertions import Verdict
 from latprof.errors import ConfigError
-from latprof.report import gate_lines
+from latprof.report import gate_lines, presets
 from latprof.report.gate_values import Gated
 from latprof.report.inert import harmless, plain
 from latprof.units import NS_PER_S, ms
@@ -36,6 +36,7 @@ def gate_json(gated: Gated) -> dict[str, Any]:
         "latency_budget": gated.spending.as_json() if gated.spending is not None else None,
         "doubts": [{"id": doubt.id, "level": doubt.level, "text": doubt.text, "remedy": doubt.remedy} for doubt in gated.doubts],
         "notes": list(gated.notes),
+        "presets": list(presets.lines(gated.presets)),
         "runs": [
             {"folder": run.folder, "seed": run.seed, "requests": run.requests, "failed": run.failed, "steady_state": run.cut}
             for run in gated.runs

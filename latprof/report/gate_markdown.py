@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from latprof.analysis.verdicts.assertions import Verdict
-from latprof.report import gate_lines
+from latprof.report import gate_lines, presets
 from latprof.report.gate_values import Gated
 from latprof.report.inert import harmless
 
@@ -40,7 +40,8 @@ def _document(gated: Gated, verdicts: Sequence[Verdict], left_out: int) -> str:
     if left_out:
         parts.append(f"{left_out} more assertions are not shown; all of them are in the JUnit file.")
     parts += [f"🔀 {escaped(gate_lines.moved(one))}" for one in gated.moved]
-    parts += [*_budget(gated), *_doubts(gated, "warning"), *(f"> {escaped(note)}" for note in gated.notes), _runs(gated)]
+    parts += [*_budget(gated), *_doubts(gated, "warning"), *(f"> {escaped(note)}" for note in gated.notes)]
+    parts += [*(f"<sub>{escaped(line)}</sub>" for line in presets.footnotes(gated.presets)), _runs(gated)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from latprof.report import gate_lines
+from latprof.report import gate_lines, presets
 from latprof.report.gate_values import Gated
 from latprof.report.inert import harmless
 
@@ -104,6 +104,8 @@ def _runs(gated: Gated, console: Console) -> None:
             "dim",
         )
     )
+    for line in presets.footnotes(gated.presets):
+        console.print(Text(line, "dim"))
     for run in gated.runs:
         console.print(
             Padding(Text(f"{run.folder}  seed {run.seed}, {run.requests} requests, {run.failed} failed; {run.cut}", "dim"), (0, 0, 0, 2))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from latprof.analysis.validity.doubts import Doubt
 from latprof.analysis.verdicts.assertions import Verdict
@@ -30,7 +31,10 @@ class GatedRun:
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """The verdicts of one gate, and whether the runs behind them can be trusted. ``notes`` are said beside them; ``title`` names what was gated."""
+    """The verdicts of one gate, and whether the runs behind them can be trusted. ``notes`` are said beside them; ``title`` names what was gated.
+
+    ``presets`` are what its stack took from presets, as run.json holds it.
+    """
 
     title: str
     verdicts: tuple[Verdict, ...]
@@ -43,6 +47,7 @@ class Gated:
     alpha: float = ALPHA  # of this look: less than 5 % where several are taken
     when_unix_ns: int = 0
     commit: str = ""
+    presets: tuple[Mapping[str, Any], ...] = ()
 
     def fails_by(self, verdict: Verdict) -> bool:
         """Whether the gate fails by ``verdict``: broken, or open where that is taken for a failure."""

@@ -17,6 +17,7 @@ from rich.text import Text
 from latprof.analysis.sweeps.bottlenecks import Leader
 from latprof.analysis.sweeps.operational import Station
 from latprof.analysis.validity.doubts import Doubt, Level
+from latprof.report import presets
 from latprof.report.inert import harmless, plain
 from latprof.report.rounding import rounded_to_sum
 from latprof.report.sweep_along import line_of
@@ -53,6 +54,8 @@ def write(report: SweepReport, console: Console) -> None:
         _block(report, block, console)
     for line in lines(report):
         line_of(report, line, console)
+    for told in presets.footnotes(report.presets):
+        note(told, console)
     if report.folder is not None:
         console.print(f"\nwritten  {report.folder}  (latprof report {report.folder} prints this again, and of a folder in it that run)")
 

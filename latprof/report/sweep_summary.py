@@ -11,6 +11,7 @@ from typing import Any
 from latprof.analysis.sweeps.bottlenecks import Leader
 from latprof.analysis.sweeps.crossings import NEVER, attained
 from latprof.analysis.sweeps.pooled import PooledValue
+from latprof.report import presets
 from latprof.report.rounding import finite
 from latprof.report.sweep_lines import Along, Figure, Line, lines
 from latprof.report.sweep_values import Answer, PointReport, SweepReport
@@ -33,6 +34,7 @@ def summary(report: SweepReport) -> dict[str, Any]:
         "doubts": [{"id": doubt.id, "level": doubt.level, "text": doubt.text, "remedy": doubt.remedy} for doubt in report.doubts],
         "points": [_point(point) for point in report.points],
         "lines": [_line(line) for line in lines(report)],
+        "presets": list(presets.lines(report.presets)),
     }
 
 

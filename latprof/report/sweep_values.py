@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -39,7 +39,8 @@ class SweptRun:
 
     ``tables`` by metric, rows in order of intended start.
 
-    ``asked_per_s`` is NaN in a closed loop. ``good`` of ``recorded`` requests met the objectives.
+    ``asked_per_s`` is NaN in a closed loop. ``good`` of ``recorded`` requests met the objectives. ``presets`` are what the
+    stack took from presets, as run.json holds it.
     """
 
     number: int
@@ -55,6 +56,7 @@ class SweptRun:
     tables: Mapping[str, Layers] = field(default_factory=dict)
     servers: Mapping[str, int] = field(default_factory=dict)
     loop: Loop = field(default_factory=lambda: Loop("open"))
+    presets: tuple[Mapping[str, Any], ...] = ()
     failure: str = ""
     refused: bool = False
 
@@ -161,6 +163,11 @@ class SweepReport:
     def valid(self) -> bool:
         """Whether anything of it can be used."""
         return any(point.counts for point in self.points)
+
+    @property
+    def presets(self) -> tuple[Mapping[str, Any], ...]:
+        """What all its runs took from presets, point by point."""
+        return tuple(number for point in self.points for run in point.point.runs for number in run.presets)
 
 
 def build(

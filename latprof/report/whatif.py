@@ -19,6 +19,7 @@ from latprof.analysis.sweeps.bottlenecks import Bottlenecks, Leader
 from latprof.analysis.validity.doubts import Doubt, Level
 from latprof.analysis.whatif.answer import ALLOWED, NAMES, Answer
 from latprof.analysis.whatif.replays import Use
+from latprof.report import presets
 from latprof.report.inert import harmless
 from latprof.report.rounding import rounded_to_sum
 from latprof.units import NS_PER_MS
@@ -261,6 +262,8 @@ def _lines(answer: Answer) -> Iterator[tuple[str, str]]:
     yield "decode", answer.decode
     if answer.held:
         yield "held", f"{', '.join(answer.held)}: recorded times, kept as they were unless named. Cached tokens are as recorded, too"
+    for line in presets.lines(answer.presets):
+        yield "preset", line
     yield "record", f"{answer.requests} requests of {answer.folder}"
 
 

@@ -7,6 +7,7 @@ import math
 from latprof.analysis.sweeps.bottlenecks import Bottlenecks
 from latprof.analysis.whatif.answer import AT, Answer, Prediction
 from latprof.analysis.whatif.replays import Use
+from latprof.report import presets
 from latprof.units import NS_PER_MS
 
 
@@ -49,6 +50,7 @@ def summary(answer: Answer) -> dict[str, object]:
         ],
         "decode": answer.decode,
         "held": dict(answer.held),
+        "presets": list(presets.lines(answer.presets)),
         "doubts": [{"id": one.id, "level": one.level, "text": one.text, "remedy": one.remedy} for one in answer.doubts],
     }
 

@@ -137,6 +137,7 @@ def understood(folder: Path) -> SweptRun:
         tables={metric: _in_order(table, observed) for metric, table in opened.layers.items()},
         servers=observed.meta.get("stations", {}),
         loop=_loop(observed),
+        presets=told.presets,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -44,7 +44,8 @@ class Key(NamedTuple):
 class Arm:
     """``figure`` gives any figure of the arm; ``seeds`` are those of its replications, in order, as are the figures of every estimate.
 
-    ``metrics`` are those it has values of, ``layers`` the layers that its decomposed metrics are made of, in path order.
+    ``metrics`` are those it has values of, ``layers`` the layers that its decomposed metrics are made of, in path order. ``presets`` are what its
+    stack took from presets, as run.json holds it; None of a baseline, which does not keep it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Arm:
     figure: Callable[[Key], Estimate]
     conditions: Conditions
     doubts: tuple[Doubt, ...] = ()
+    presets: tuple[Mapping[str, Any], ...] | None = None
 
     @property
     def valid(self) -> bool:
@@ -96,6 +98,7 @@ def arm_of(name: str, replications: Sequence[Replication]) -> Arm:
         figure=lru_cache(maxsize=None)(lambda key: _figure(ordered, key, about_layers(doubts))),
         conditions=found[0],
         doubts=doubts,
+        presets=tuple(ordered[0].meta.get("presets", ())),
     )
 
 

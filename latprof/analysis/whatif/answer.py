@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from latprof.analysis.quantiles import rests_on_enough
 from latprof.analysis.sweeps.bottlenecks import Bottlenecks
@@ -117,6 +117,8 @@ class Answer:
     decode: str
     worth: tuple[Worth, ...]
     doubts: tuple[Doubt, ...]
+    presets: tuple[Mapping[str, Any], ...] = ()
+    """What the recorded stack took from presets, as run.json holds it."""
 
     @property
     def given(self) -> tuple[float, ...]:

@@ -77,6 +77,7 @@ def what_if(record: Record, changes: Sequence[Change], load: Load | None = None,
         decode=_decode_text(before),
         worth=worth,
         doubts=tuple(doubts_of(findings)),
+        presets=record.presets,
     )
 
 

@@ -9,6 +9,7 @@ from latprof.analysis.sweeps.crossings import NEVER
 from latprof.analysis.sweeps.operational import is_at
 from latprof.analysis.sweeps.pooled import PooledValue
 from latprof.layers.vocabulary import path_order
+from latprof.report import presets
 from latprof.report.colours import colour_of
 from latprof.report.page.document import document
 from latprof.report.rounding import finite
@@ -44,6 +45,7 @@ def page(report: SweepReport, repeat: str) -> str:
             "lines": [_sentences(report, line) for line in lines(report)],
             "shown": [(metric, METRICS[metric], [column.label for column in columns]) for metric, columns in report.columns.items()],
             "asked": [point for point in told["points"] if _is_asked(report, point["setting"])],
+            "notes": list(presets.footnotes(report.presets)),
             "repeat": repeat,
             "folder": "" if report.folder is None else str(report.folder),
         },
