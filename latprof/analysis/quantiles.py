@@ -143,7 +143,7 @@ class Distribution:
     """One metric over the requests that have it, in ns (or the metric's own unit); NaN where there are none.
 
     ``percentiles`` are linearly interpolated; ``hd`` are Harrell-Davis quantiles, NaN where `rests_on_enough` refuses. Both in the order
-    of `SHOWN`, as is ``n_eff``.
+    of `SHOWN`, as is ``n_eff``, which is NaN (and ``hd`` with it) where nothing says how independent the values are.
     """
 
     n: int
@@ -155,8 +155,10 @@ class Distribution:
 
     @property
     def given(self) -> tuple[float, ...]:
-        """``percentiles``, NaN where the sample is too small for them."""
-        return tuple(np.nan if np.isnan(hd) else value for value, hd in zip(self.percentiles, self.hd, strict=True))
+        """``percentiles``, NaN where the sample is too small for them; without ``n_eff`` every value counts."""
+        worth = (self.n if np.isnan(independent) else independent for independent in self.n_eff)
+        found = zip(self.percentiles, worth, SHOWN, strict=True)
+        return tuple(value if rests_on_enough(self.n, independent, p) else np.nan for value, independent, p in found)
 
 
 def distribution(values: Numbers) -> Distribution:

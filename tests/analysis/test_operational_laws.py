@@ -73,6 +73,12 @@ def test_counted_gaps_have_the_distribution_of_single_ones(seed: int) -> None:
     assert counted.percentiles == pytest.approx(one_by_one.percentiles)
 
 
+@pytest.mark.parametrize(("gaps", "is_given"), [(2_000_000, (True, True, True)), (999, (True, True, False)), (19, (False, False, False))])
+def test_percentiles_of_counted_gaps_need_ten_beyond_them(gaps: int, is_given: tuple[bool, ...]) -> None:
+    found = distribution_of(Gaps(np.array([7, 9]), np.array([gaps // 2, gaps - gaps // 2])))
+    assert found.given == pytest.approx(np.where(is_given, found.percentiles, np.nan), nan_ok=True)
+
+
 def test_no_gaps_are_no_figures() -> None:
     none = distribution_of(Gaps(np.empty(0, np.int64), np.empty(0, np.int64)))
     assert none.n == 0

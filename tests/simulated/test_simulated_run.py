@@ -132,6 +132,12 @@ def test_budgets_add_up_to_their_percentiles(tmp_path: Path) -> None:
                 assert column.value_ns == pytest.approx(hd[column.label], rel=1e-9)
 
 
+def test_the_itl_has_its_percentiles(tmp_path: Path) -> None:
+    report = simulate(config(tmp_path / "run", load={"num_requests": 400})).report
+    assert report.metrics["itl"].given == report.metrics["itl"].percentiles
+    assert report.metrics["itl"].n >= 1_000
+
+
 def test_rows_that_do_not_agree_with_the_integrals_are_a_fatal_doubt(tmp_path: Path) -> None:
     outcome = simulate(config(tmp_path / "run"))
     path = outcome.folder / "run.json"
