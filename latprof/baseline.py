@@ -123,11 +123,13 @@ def _named(p: float | None) -> str:
 
 
 def _figure(arm: Arm, selector: Selector, p: float | None) -> dict[str, Any]:
-    """In ns or as a share; ``each`` is what the interval is made of."""
+    """In ns or as a share; ``each`` is what the interval is made of, ``pooled`` the figure of all requests together where ``value`` is another."""
     one = arm.figure(Key(selector, p))
     told: dict[str, Any] = {"value": _or_none(one.value), "n": one.n, "n_eff": _or_none(one.n_eff)}
     if one.has_interval:
         told["each"] = list(one.figures)
+    if one.pooled is not None:
+        told["pooled"] = float(one.pooled)
     if one.counted is not None:
         told["counted"] = list(one.counted)
     return told | ({"why": one.why} if one.why else {})
@@ -241,18 +243,19 @@ def _read_figure(kept: Mapping[str, Any], statistic: str, replications: int, wha
         return without_interval(value, replications, int(one["n"]), str(one["why"]), worth)
     counted = (float(one["counted"][0]), float(one["counted"][1])) if "counted" in one else None
     each = [float(figure) for figure in one["each"]]
-    return from_figures(value, each, replications, int(one["n"]), n_eff=worth, counted=counted, note=str(one.get("why", "")))
+    pooled = float(one["pooled"]) if "pooled" in one else None
+    return from_figures(value, each, replications, int(one["n"]), n_eff=worth, counted=counted, note=str(one.get("why", "")), pooled=pooled)
 
 
 def _total(parts: Sequence[Estimate]) -> Estimate:
     """The sum of contributions, which is the contribution of the sum."""
-    first = parts[0]
-    value = sum(part.value for part in parts)
+    first, together = parts[0], sum(part.together for part in parts)
     without = next((part for part in parts if not part.has_interval), None)
     if without is not None:
-        return without_interval(value, first.replications, first.n, without.why, first.n_eff)
+        return without_interval(together, first.replications, first.n, without.why, first.n_eff)
     each = [sum(figures) for figures in zip(*(part.figures for part in parts), strict=True)]
-    return from_figures(value, each, first.replications, first.n, n_eff=first.n_eff, note=first.why)
+    value = sum(part.value for part in parts)
+    return from_figures(value, each, first.replications, first.n, n_eff=first.n_eff, note=first.why, pooled=together)
 
 
 # --- either -------------------------------------------------------------------------------------------------------------------------------

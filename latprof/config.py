@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from latprof.config_inject import Inject
 from latprof.config_stub import STAGES, BalancingPolicy, Decode, Engine, Fault, Gateway, Prefill, Router, Stage, Station, Stub
-from latprof.config_values import DurationNs, PositiveInt, Section, ServiceTime, Share, TokenCount, law
+from latprof.config_values import DurationNs, PositiveInt, Section, ServiceTime, Share, ShareLaw, Shares, TokenCount, law
 from latprof.errors import ConfigError
 from latprof.units import NS_PER_S
 from latprof.yaml_text import read_yaml
@@ -47,6 +47,7 @@ __all__ = [
     "Section",
     "ServiceTime",
     "Share",
+    "ShareLaw",
     "Sine",
     "Spans",
     "Stage",
@@ -241,7 +242,9 @@ class Workload(Section):
         Literal["chat", "code", "agent"] | None, Field(description="laws fitted to a published trace; keys given beside it come first")
     ] = None
     prompt_tokens: Annotated[TokenCount, Field(description="the message that begins a conversation")] = TokenCount(mean=256)
-    cached_share: Annotated[Share, Field(description="this much of a conversation's beginning is the same text in all sessions")] = 0.0
+    cached_share: Annotated[Shares, Field(description="this much of a conversation's beginning is the same text in all sessions")] = (
+        ShareLaw(mean=0.0)
+    )
     output_tokens: TokenCount = TokenCount(mean=8)
     turns: Annotated[TokenCount, Field(description="messages of the user in a session")] = TokenCount(mean=1)
     reply_tokens: Annotated[TokenCount | None, Field(description="the user's later messages; as prompt_tokens when absent")] = None

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    WrapSerializer,
+    model_validator,
+)
 
 from latprof.units import duration_ns
 
@@ -86,3 +95,40 @@ class TokenCount(Section):
         if self.dist == "empirical" and not self.values:
             raise ValueError("values must list at least one count when dist is empirical")
         return self
+
+
+class ShareLaw(Section):
+    """The law of a share. A bare number means a constant; draws are kept inside [min, max]."""
+
+    dist: Literal["constant", "uniform", "normal", "exponential", "lognormal", "gamma", "pareto", "empirical"] = "constant"
+    mean: Share = 0.5
+    cv: Annotated[
+        float,
+        Field(ge=0, description="standard deviation over mean before draws are kept inside; exponential has its own, pareto's is above 1"),
+    ] = 0.5
+    min: Share = 0.0
+    max: Share = 1.0
+    values: Annotated[tuple[Share, ...], Field(description="the sample of an empirical law")] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_number(cls, value: object) -> object:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return {"mean": value}
+        if isinstance(value, dict | ShareLaw):
+            return value
+        raise ValueError(f"must be a share from 0 to 1, or a law of shares such as {{dist: normal, mean: 0.4, cv: 0.3}}, got {value!r}")
+
+    @model_validator(mode="after")
+    def _empirical_needs_values(self) -> ShareLaw:
+        if self.dist == "empirical" and not self.values:
+            raise ValueError("values must list at least one share when dist is empirical")
+        return self
+
+
+def _write_shares(law: ShareLaw, write: SerializerFunctionWrapHandler) -> Any:
+    return law.mean if law == ShareLaw(mean=law.mean) else write(law)
+
+
+Shares = Annotated[ShareLaw, WrapSerializer(_write_shares)]
+"""A law of shares in a section; a constant is written as the bare number."""

@@ -111,9 +111,9 @@ def _runs(number: int) -> str:
 
 
 def _seen(replications: Sequence[Replication], p: float) -> dict[str, float]:
-    """What each layer, or each prefix of layers, contributes to TTFT."""
+    """What each layer, or each prefix of layers, contributes to TTFT, of all requests together."""
     names = dict.fromkeys(name if "+" in name else name.split(".", 1)[0] for name in layer_names(replications))
-    return {name: estimate(replications, Selector("ttft", name), p).value for name in names if "@" not in name}
+    return {name: estimate(replications, Selector("ttft", name), p).together for name in names if "@" not in name}
 
 
 def _above(seen_ns: float, headroom: float) -> str:
@@ -133,11 +133,12 @@ def _rounded_up(value: float) -> float:
 
 def _shown(found: Spending) -> Iterator[str]:
     width = max(len(row.layer) for row in (*found.rows, found.total))
-    at = "mean" if found.p is None else f"p{100 * found.p:g}"
-    yield f"{found.metric} at {at}, in ms"
+    yield f"{found.metric} at {found.at}, in ms"
     yield f"{'layer':<{width}}  {'promised':>9}  {'spent':>9}  {'left':>9}"
     for row in (*found.rows, found.total):
-        yield f"{row.layer:<{width}}  {ms(row.promised_ns):>9.2f}  {_ms(ms(row.spent.value))}  {_ms(ms(row.left_ns))}{'  OVER' if row.left_ns < 0 else ''}"
+        yield f"{row.layer:<{width}}  {ms(row.promised_ns):>9.2f}  {_ms(ms(row.spent_ns))}  {_ms(ms(row.left_ns))}{'  OVER' if row.left_ns < 0 else ''}"
+    if found.note:
+        yield found.note
 
 
 def _ms(value: float | None) -> str:

@@ -20,7 +20,7 @@ from latprof.analysis.validity.doubts import Level
 from latprof.analysis.verdicts.arms import Arm
 from latprof.analysis.verdicts.compare import Change, Comparison, Moved
 from latprof.analysis.verdicts.differences import Verdict
-from latprof.analysis.verdicts.replications import FEW, SHARES
+from latprof.analysis.verdicts.replications import FEW, SHARES, Selector
 from latprof.report import presets
 from latprof.report.inert import harmless
 from latprof.units import NS_PER_MS
@@ -228,12 +228,28 @@ def footnotes(told: Comparison) -> Iterator[str]:
     )
     yield "same: smaller changes than that may be there. unknown: sure by itself but not among so many figures, or without an interval."
     if told.layers:
-        yield "Layers are contributions: means about the percentile of the whole, which add up to it."
+        yield (
+            "Layers are contributions: means about the percentile of the whole, which add up to it run by run. One with an interval is the mean over"
+            f" the runs (with fewer than {FEW}: over stretches of time), and they add up to the mean of these percentiles."
+        )
+        yield from _uneven(told)
     for why in dict.fromkeys(change.why for change in (*told.end_to_end, *told.layers) if change.why):
         yield f"No interval: {why}."
     if min(len(told.a.seeds), len(told.b.seeds)) < FEW:
         yield f"With {FEW} runs of each arm, seeds apart, the percentiles above the median get intervals, too."
     yield from presets.footnotes_of_arms({"A": told.a.presets, "B": told.b.presets})
+
+
+def _uneven(told: Comparison) -> Iterator[str]:
+    """Where the table's layers do not add up to the figure end to end, since the runs of one side differ."""
+    keys = dict.fromkeys(change.key._replace(selector=Selector(told.metric)) for change in told.layers if change.shift is not None)
+    for name, arm in (("A", told.a), ("B", told.b)):
+        for key, found in ((key, arm.figure(key)) for key in keys):
+            if found.is_uneven:
+                yield (
+                    f"The {found.made_of} of {name} differ: {key} is {_ms(found.together)} ms of all requests together, and {_ms(found.mean_of_figures)}"
+                    f" ms in the mean of the {found.made_of}, which the layers add up to."
+                )
 
 
 def _tolerance(told: Comparison) -> str:

@@ -87,7 +87,7 @@ def promised(gated: Gated) -> Iterator[tuple[str, str, str, str]]:
         return
     for row in (*gated.spending.rows, gated.spending.total):
         left = "-" if math.isnan(row.left_ns) else f"{abs(ms(row.left_ns)):.2f} ms {'left' if row.left_ns >= 0 else 'over'}"
-        yield row.layer, f"{ms(row.promised_ns):.2f}", _ms(row.spent.value), left
+        yield row.layer, f"{ms(row.promised_ns):.2f}", _ms(row.spent_ns), left
 
 
 def _figure(value: float, verdict: Verdict, *, sign: bool = False) -> str:

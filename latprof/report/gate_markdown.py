@@ -63,10 +63,11 @@ def _table(gated: Gated, verdicts: Sequence[Verdict]) -> str:
 def _budget(gated: Gated) -> Iterator[str]:
     if gated.spending is None:
         return
-    at = "mean" if gated.spending.p is None else f"p{100 * gated.spending.p:g}"
-    yield f"### Latency budget: {escaped(gated.spending.metric)} at {at}"
+    yield f"### Latency budget: {escaped(gated.spending.metric)} at {gated.spending.at}"
     rows = [f"| {' | '.join(map(escaped, cells))} |" for cells in gate_lines.promised(gated)]
     yield "\n".join(["| layer | promised, ms | spent, ms | left |", "|---|--:|--:|--:|", *rows])
+    if gated.spending.note:
+        yield f"> {escaped(gated.spending.note)}"
 
 
 def _doubts(gated: Gated, level: str) -> Iterator[str]:

@@ -71,14 +71,15 @@ def _assertions(gated: Gated, console: Console) -> None:
 def _budget(gated: Gated, console: Console) -> None:
     if gated.spending is None:
         return
-    at = "mean" if gated.spending.p is None else f"p{100 * gated.spending.p:g}"
-    console.print(Text(f"Latency budget in ms: {gated.spending.metric} at {at}", "bold"))
+    console.print(Text(f"Latency budget in ms: {gated.spending.metric} at {gated.spending.at}", "bold"))
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("layer", "promised", "spent", "left"):
         table.add_column(name, justify="left" if name == "layer" else "right", overflow="fold")
     for cells in gate_lines.promised(gated):
         table.add_row(*(Text(cell) for cell in cells))
     console.print(Padding(table, (0, 0, 0, 2)))
+    if gated.spending.note:
+        console.print(Padding(Text(gated.spending.note, "yellow"), (0, 0, 0, 2)))
     console.print()
 
 

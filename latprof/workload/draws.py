@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable
 from hashlib import blake2b, shake_128
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from latprof.config import ServiceTime, TokenCount
+from latprof.config import ServiceTime, ShareLaw, TokenCount
 from latprof.errors import ConfigError
+
+T = TypeVar("T")
 
 _NORMAL = NormalDist()
 _UNIT = 2.0**-52
@@ -71,12 +74,21 @@ def duration_ns(law: ServiceTime, seed: int, session: int, turn: int, purpose: s
     return max(0, round(LAWS[law.dist](law.mean_ns, law.cv, at)))
 
 
+def drawn_share(law: ShareLaw, seed: int, session: int, turn: int, purpose: str) -> float:
+    """One share of ``law``, kept inside [min, max], which may shift the mean."""
+    if law.dist == "constant":
+        return min(max(law.mean, law.min), law.max)
+    at = _key(seed, session, turn, purpose)
+    drawn: float = _one_of(law.values, at) if law.dist == "empirical" else LAWS[law.dist](law.mean, law.cv, at)
+    return min(max(drawn, law.min), law.max)
+
+
 def chance(share: float, seed: int, session: int, turn: int, purpose: str) -> bool:
     """Whether something that happens to this ``share`` happens here."""
     return uniform(seed, session, turn, purpose) < share
 
 
-def check_law(law: TokenCount, path: str) -> None:
+def check_law(law: TokenCount | ShareLaw, path: str) -> None:
     """Refuse a law that cannot be meant.
 
     Raises:
@@ -87,7 +99,7 @@ def check_law(law: TokenCount, path: str) -> None:
     if law.dist != "empirical" and not law.min <= law.mean <= law.max:
         raise ConfigError(f"{path}.mean must lie between min and max, got {law.mean:g} outside [{law.min}, {law.max}]; move the bound")
     if law.dist == "uniform" and law.cv > 1 / math.sqrt(3):
-        raise ConfigError(f"{path}.cv must be at most 0.577 for dist uniform (it reaches 0 tokens there), got {law.cv:g}; take lognormal")
+        raise ConfigError(f"{path}.cv must be at most 0.577 for dist uniform (it reaches 0 there), got {law.cv:g}; take lognormal")
     if law.dist == "pareto" and law.cv <= 1:
         raise ConfigError(
             f"{path}.cv must be above 1 for dist pareto (its tail is heavier than exponential), got {law.cv:g}; take lognormal"
@@ -153,7 +165,7 @@ LAWS: dict[str, Law] = {
 """Laws by their configured name; the empirical one has values instead of moments."""
 
 
-def _one_of(values: tuple[int, ...], at: bytes) -> int:
+def _one_of(values: tuple[T, ...], at: bytes) -> T:
     return values[int(_share(at) * len(values))]
 
 

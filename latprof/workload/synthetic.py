@@ -14,8 +14,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from latprof import config
-from latprof.config import ServiceTime, TokenCount
-from latprof.workload.draws import chance, check_law, counter, duration_ns, token_count
+from latprof.config import ServiceTime, ShareLaw, TokenCount
+from latprof.workload.draws import chance, check_law, counter, drawn_share, duration_ns, token_count
 from latprof.workload.outline import Made, Outline, StepOutline, TurnOutline
 from latprof.workload.presets import PRESETS
 from latprof.workload.sessions import NO_CONTEXT, Tool
@@ -35,8 +35,8 @@ def with_preset(laws: config.Workload) -> config.Workload:
         preset = config.Workload.model_validate(PRESETS[laws.preset])
         taken = {key: getattr(preset, key) for key in preset.model_fields_set - laws.model_fields_set}
         laws = laws.model_copy(update=taken)
-    for key in LAWS:
-        law: TokenCount | None = getattr(laws, key)
+    for key in (*LAWS, "cached_share"):
+        law: TokenCount | ShareLaw | None = getattr(laws, key)
         if law is not None:
             check_law(law, f"workload.{key}")
     return laws
@@ -59,7 +59,8 @@ def _single_calls(laws: config.Workload, seed: int) -> Callable[[int], Outline]:
     cached_share, most_tokens = laws.cached_share, laws.max_context_tokens
 
     def outline(session: int) -> Outline:
-        asked = _beginning(min(prompt_tokens(seed, session, 0), most_tokens), cached_share)
+        share = drawn_share(cached_share, seed, session, 0, "cached_share")
+        asked = _beginning(min(prompt_tokens(seed, session, 0), most_tokens), share)
         return Outline(0, (TurnOutline(asked, output_tokens(seed, session, 0)),))
 
     return outline
@@ -134,7 +135,8 @@ class _Drawing:
         """A call that begins a conversation."""
         number = len(self._steps)
         prompt_tokens = min(self._count(self._laws.prompt_tokens, "prompt_tokens", number), self._laws.max_context_tokens)
-        return self._add(_beginning(prompt_tokens, self._laws.cached_share), NO_CONTEXT, after)
+        share = drawn_share(self._laws.cached_share, *self._key, number, "cached_share")
+        return self._add(_beginning(prompt_tokens, share), NO_CONTEXT, after)
 
     def _call(self, message_tokens: int, context: int, after: tuple[int, ...]) -> int:
         if self._said_tokens[context] + message_tokens > self._laws.max_context_tokens:

@@ -49,6 +49,7 @@ def test_what_is_kept_is_what_was_measured(tmp_path: Path) -> None:
         assert now.figures == (was.figures if key.selector.layer != "gateway" else pytest.approx(was.figures, rel=1e-12)), key
         assert (now.low, now.high) == pytest.approx((was.low, was.high), rel=1e-12, nan_ok=True), key
         assert (now.value, now.n, now.n_eff) == pytest.approx((was.value, was.n, was.n_eff), rel=1e-12), key
+        assert now.together == pytest.approx(was.together, rel=1e-12), key
     found = compare(kept, arm())
     assert found.is_paired
     assert {one.verdict for one in (*found.end_to_end, *found.layers)} == {"same"}

@@ -6,12 +6,14 @@ import io
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from harness.queue_runs import replication
 from latprof.analysis.validity.doubts import Doubt
-from latprof.analysis.verdicts.arms import Arm, arm_of
+from latprof.analysis.verdicts.arms import Arm, Key, arm_of
 from latprof.analysis.verdicts.compare import Comparison, compare
+from latprof.analysis.verdicts.replications import Selector
 from latprof.report.comparison import headline, layer_verdict, render, write
 from latprof.report.comparison_summary import summary
 
@@ -80,6 +82,18 @@ def test_lines_fit_their_width() -> None:
     found = compare(arm(1), arm(100))
     for width in (100, 120):
         assert max(map(len, text_of(found, width).splitlines())) <= width
+
+
+def test_runs_that_differ_are_told_where_layers_do_not_add_up_to_the_figure_end_to_end() -> None:
+    slow = [replication((seed,), 0.05, 600, scale=3.0 if seed == 14 else 1.0) for seed in range(10, 15)]
+    uneven = arm_of("uneven", [replace(one, meta={**one.meta, "seed": seed}) for seed, one in enumerate(slow)])
+    told = " ".join(text_of(compare(uneven, arm(100))).split())
+    found = uneven.figure(Key(Selector("ttft"), 0.5))
+    assert (
+        f"The runs of A differ: ttft p50 is {found.value / 1e6:.2f} ms of all requests together, and {np.mean(found.figures) / 1e6:.2f} ms"
+        in told
+    )
+    assert "The runs of B differ: ttft p50" not in told
 
 
 def test_figures_are_told_unrounded_and_unknown_ones_as_null() -> None:

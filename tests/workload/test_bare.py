@@ -52,6 +52,9 @@ def names_of(sent: Bare) -> tuple[int, ...]:
 WORKLOADS: dict[str, dict[str, Any]] = {
     "one turn": {"prompt_tokens": {"dist": "lognormal", "mean": 300, "cv": 0.5}},
     "shared beginning": {"prompt_tokens": {"dist": "lognormal", "mean": 300, "cv": 0.5}, "cached_share": 0.6},
+    "shared by law": {
+        "prompt_tokens": 300, "turns": 2, "restart_share": 0.5, "cached_share": {"dist": "empirical", "values": [0, 0.3, 0.9, 1]},
+    },
     "all shared": {"prompt_tokens": {"dist": "lognormal", "mean": 300, "cv": 0.5}, "cached_share": 1.0},
     "conversations": {"prompt_tokens": 150, "cached_share": 0.5, "turns": 4, "restart_share": 0.3, "output_tokens": 30, "reply_tokens": 17},
     "agents": {

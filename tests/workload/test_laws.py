@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from latprof.config import ServiceTime, TokenCount
+from latprof.config import ServiceTime, ShareLaw, TokenCount, load_config
 from latprof.errors import ConfigError
-from latprof.workload.draws import LAWS, chance, check_law, duration_ns, token_count
+from latprof.workload.draws import LAWS, chance, check_law, drawn_share, duration_ns, token_count
 
 N = 4000
 MEAN = 1e6
@@ -48,6 +48,44 @@ def test_empirical_draws_its_values_alike() -> None:
     assert stats.chisquare([sample.count(value) for value in (3, 30, 300)]).pvalue > 0.01
 
 
+@pytest.mark.parametrize("dist", ["uniform", "normal", "exponential", "lognormal", "gamma", "pareto"])
+def test_shares_follow_their_law_and_stay_shares(dist: str) -> None:
+    def sample(mean: float, cv: float, **more: float) -> list[float]:
+        law = ShareLaw.model_validate({"dist": dist, "mean": mean, "cv": cv, **more})
+        return [drawn_share(law, 1, session, 0, "cached_share") for session in range(N)]
+
+    cv = 1.1 if dist == "pareto" else 0.2
+    small = sample(0.04, cv)
+    assert np.mean(small) == pytest.approx(0.04, rel=0.1)
+    assert np.std(small) == pytest.approx((1 if dist == "exponential" else cv) * 0.04, rel=0.25)
+    assert len(set(small)) > N / 2
+    wide = sample(0.8, 1.5 if dist == "pareto" else 0.57)
+    assert 0 <= min(wide) < max(wide) == 1
+    assert set(sample(0.5, cv=1.2 if dist == "pareto" else 0.5, min=0.45, max=0.55)) >= {0.45, 0.55}
+
+
+def test_empirical_shares_are_drawn_alike() -> None:
+    law = ShareLaw(dist="empirical", values=(0, 0.25, 0.9))
+    sample = [drawn_share(law, 1, session, 0, "cached_share") for session in range(N)]
+    assert stats.chisquare([sample.count(value) for value in law.values]).pvalue > 0.01
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("30%", r"workload\.cached_share: must be a share from 0 to 1, or a law of shares such as .*, got '30%'"),
+        (True, r"workload\.cached_share: must be a share from 0 to 1, .*, got True"),
+        (1.5, r"workload\.cached_share\.mean: must be less than or equal to 1, got 1\.5"),
+        ({"dist": "empirical", "values": [0, 2]}, r"workload\.cached_share\.values\.1: must be less than or equal to 1, got 2"),
+        ({"dist": "empirical"}, r"workload\.cached_share: values must list at least one share when dist is empirical"),
+        ({"dist": "geometric"}, r"workload\.cached_share\.dist: must be 'constant', .*, got 'geometric'"),
+    ],
+)
+def test_what_is_no_law_of_shares(written: object, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_config(None, {"workload": {"cached_share": written}})
+
+
 def test_durations_are_never_below_nothing() -> None:
     law = ServiceTime.model_validate({"dist": "lognormal", "mean": "3s", "cv": 3})
     sample = [duration_ns(law, 1, session, 0, "tool") for session in range(N)]
@@ -67,9 +105,11 @@ def test_laws_that_cannot_be_meant() -> None:
     with pytest.raises(ConfigError, match=r"w\.turns\.cv must be above 1 for dist pareto .*, got 1"):
         check_law(TokenCount(dist="pareto", cv=1.0), "w.turns")
     check_law(TokenCount(dist="empirical", values=(3,), mean=5, max=4), "w.turns")
+    with pytest.raises(ConfigError, match=r"w\.cached_share\.mean must lie between min and max, got 0\.5 outside \[0\.0, 0\.3\]"):
+        check_law(ShareLaw(mean=0.5, max=0.3), "w.cached_share")
 
 
 def test_every_law_of_the_configuration_can_be_drawn() -> None:
-    for section, key in ((TokenCount, "dist"), (ServiceTime, "dist")):
+    for section, key in ((TokenCount, "dist"), (ServiceTime, "dist"), (ShareLaw, "dist")):
         known = set(section.model_fields[key].annotation.__args__)  # type: ignore[union-attr]
         assert known - {"empirical"} <= set(LAWS)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -76,6 +77,45 @@ def test_what_is_shared_is_the_beginning_of_every_session() -> None:
     one, other = (joined(made.session(number).turns[0].prompt).split() for number in (0, 1 << 30))
     assert one[:600] == other[:600]
     assert one[600:616] != other[600:616]
+
+
+@pytest.mark.parametrize(
+    ("keys", "digest"),
+    [
+        ({"prompt_tokens": {"dist": "lognormal", "mean": 300}, "cached_share": 0.6}, "2d9af201c0712ff1"),
+        ({"preset": "chat"}, "d9742e96442f4421"),
+    ],
+)
+def test_a_fixed_share_makes_the_texts_it_always_made(keys: dict[str, Any], digest: str) -> None:
+    made = load_workload(workload(**keys), 7)
+    told_ = "\n".join(joined(turn.prompt) for number in range(3) for turn in made.session(number).turns)
+    assert hashlib.sha256(told_.encode()).hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize("more", [{}, {"turns": 3, "restart_share": 1}])
+def test_shares_are_drawn_for_every_beginning_and_disturb_no_other_draw(more: dict[str, Any]) -> None:
+    keys = {"prompt_tokens": {"dist": "lognormal", "mean": 1000}, **more}
+    law = {"dist": "uniform", "mean": 0.5, "cv": 0.5}
+    sessions = outlines(200, cached_share=law, **keys)
+    fixed = outlines(200, cached_share=0.5, **keys)
+    assert sessions == outlines(200, cached_share=law, **keys) != outlines(200, seed=2, cached_share=law, **keys)
+    assert [contexts(one) for one in sessions] == [contexts(one) for one in fixed]
+    begun = [turn.prompt for one in sessions for turn in one.turns]
+    shares = [prompt.block_tokens / prompt.tokens for prompt in begun if isinstance(prompt, Made)]
+    assert len(shares) == len(begun)
+    assert sum(shares) / len(shares) == pytest.approx(0.5, abs=0.05)
+    assert min(shares) < 0.1
+    assert max(shares) > 0.9
+
+
+def test_a_constant_law_is_the_number_and_is_kept_as_one() -> None:
+    written, bare = ({"workload": {"prompt_tokens": 1000, "cached_share": share}} for share in ({"mean": 0.25}, 0.25))
+    one, other = load_config(None, written), load_config(None, bare)
+    assert one.hash() == other.hash()
+    assert other.model_dump(mode="json")["workload"]["cached_share"] == 0.25
+    law = {"dist": "empirical", "values": [0.0, 0.9]}
+    kept = load_config(None, {"workload": {"cached_share": law}}).model_dump(mode="json", exclude_defaults=True)
+    assert kept == {"workload": {"cached_share": law}}
 
 
 def test_tools_run_side_by_side_and_their_findings_go_on() -> None:
@@ -202,3 +242,5 @@ def test_a_preset_and_a_trace_exclude_each_other() -> None:
 def test_a_law_that_cannot_be_meant_is_named() -> None:
     with pytest.raises(ConfigError, match=r"workload\.turns\.mean must lie between min and max"):
         load_outlines(workload(turns={"mean": 5, "max": 3}), 1)
+    with pytest.raises(ConfigError, match=r"workload\.cached_share\.cv must be at most 0\.577 for dist uniform"):
+        load_outlines(workload(cached_share={"dist": "uniform", "mean": 0.5, "cv": 0.9}), 1)

@@ -41,4 +41,4 @@ def _told_apart(arm: Arm, other: Arm, key: Key) -> str:
 def _nothing_like(other: Estimate, why: str) -> Estimate:
     if why:
         return without_interval(0.0, other.replications, other.n, why, other.n_eff)
-    return replace(other, value=0.0, low=0.0, high=0.0, error=0.0, figures=tuple(0.0 for _ in other.figures), counted=None)
+    return replace(other, value=0.0, low=0.0, high=0.0, error=0.0, figures=tuple(0.0 for _ in other.figures), counted=None, pooled=None)

@@ -107,7 +107,7 @@ def _figure(replications: Sequence[Replication], key: Key, doubt: Doubt | None) 
     found = estimate(replications, key.selector, key.p)
     if doubt is None or not key.selector.layer or not found.has_interval:
         return found
-    return without_interval(found.value, found.replications, found.n, doubt.text, found.n_eff)
+    return without_interval(found.together, found.replications, found.n, doubt.text, found.n_eff)
 
 
 def _metrics(replications: Sequence[Replication]) -> tuple[str, ...]:

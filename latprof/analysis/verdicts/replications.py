@@ -210,17 +210,19 @@ def estimate(replications: Sequence[Replication], selector: Selector, p: float |
     if too_few:
         return without_interval(value, len(rows), len(together), too_few, sum(worth))
     each = [one.figure(p) for one in rows]
-    return from_figures(_centre(value, each, selector), each, len(rows), len(together), n_eff=sum(worth))
+    return _about(value, each, len(rows), len(together), sum(worth), selector)
 
 
-def _centre(pooled: float, each: Sequence[float], selector: Selector) -> float:
-    """Where the interval lies: at the pooled quantile; for a layer at the mean of the replications' contributions.
+def _about(pooled: float, each: Sequence[float], replications: int, n: int, worth: float, selector: Selector, note: str = "") -> Estimate:
+    """The interval, about the pooled quantile; for a layer about the mean of the replications' contributions, with the pooled one kept beside it.
 
     A contribution is the mean over a window of requests about the percentile, and the window narrows as the sample grows: pooled, it rests on relatively
     fewer requests, and varies more than the replications tell. By experiment (5 x 1000 requests, a layer of 5 +- 1 ms in 450 +- 160 ms) intervals about the
     pooled value held the truth in 85 % of 150 trials, about the mean in 95 %.
     """
-    return float(np.mean(each)) if selector.layer else pooled
+    if selector.layer:
+        return from_figures(float(np.mean(each)), each, replications, n, n_eff=worth, note=note, pooled=pooled)
+    return from_figures(pooled, each, replications, n, n_eff=worth, note=note)
 
 
 def _worth(rows: _Rows, p: float | None) -> float:
@@ -260,7 +262,7 @@ def _from_batches(value: float, rows: Sequence[_Rows], p: float | None, worth: f
         why = f"one run of {n} requests, worth {worth:.0f} independent ones, is too short for {TIME_BATCHES} time batches"
         return without_interval(value, len(rows), n, f"{why}; run longer, or {FEW} replications", worth)
     each = [batch.figure(p) for one in rows for batch in one.batches(number)]
-    return from_figures(_centre(value, each, selector), each, len(rows), n, n_eff=worth, note=f"from {TIME_BATCHES} time batches")
+    return _about(value, each, len(rows), n, worth, selector, f"from {TIME_BATCHES} time batches")
 
 
 def _share(replications: Sequence[Replication], selector: Selector) -> Estimate:

@@ -17,7 +17,7 @@ OTHERS: Final = "all others"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One layer, or the total: what was promised and spent, in ns."""
+    """One layer, or the total: what was promised and spent, in ns. What is spent is of all requests together, so that layers add up to the total."""
 
     layer: str
     promised_ns: float
@@ -26,7 +26,12 @@ class Row:
     @property
     def left_ns(self) -> float:
         """What is left of the promise; negative when it is over. Not a number where nothing was seen."""
-        return self.promised_ns - self.spent.value
+        return self.promised_ns - self.spent_ns
+
+    @property
+    def spent_ns(self) -> float:
+        """What was spent; not a number where nothing was seen."""
+        return self.spent.together
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +43,35 @@ class Spending:
     rows: tuple[Row, ...]
     total: Row
 
+    @property
+    def note(self) -> str:
+        """That the runs differ, where the layers they tell of by themselves are not those of all requests together; empty where they are."""
+        found = self.total.spent
+        if not found.is_uneven:
+            return ""
+        return (
+            f"The {found.made_of} differ: {self.metric} {self.at} is {ms(found.together):.2f} ms of all requests together, which the rows add up to, and"
+            f" {ms(found.mean_of_figures):.2f} ms in the mean of the {found.made_of}, which assertions about layers rest on."
+        )
+
+    @property
+    def at(self) -> str:
+        """The statistic: ``p95``, ``mean``."""
+        return "mean" if self.p is None else f"p{100 * self.p:g}"
+
     def as_json(self) -> dict[str, Any]:
         """Plain values in ms by layer, the same keys in the same order every time: made to be kept and compared by line."""
         return {
             "metric": self.metric,
-            "at": "mean" if self.p is None else f"p{100 * self.p:g}",
+            "at": self.at,
             "layers": {row.layer: _json(row) for row in self.rows},
             "total": _json(self.total),
+            "note": self.note,
         }
 
 
 def _json(row: Row) -> dict[str, float | None]:
-    return {"promised_ms": round(ms(row.promised_ns), 3), "spent_ms": _rounded(row.spent.value), "left_ms": _rounded(row.left_ns)}
+    return {"promised_ms": round(ms(row.promised_ns), 3), "spent_ms": _rounded(row.spent_ns), "left_ms": _rounded(row.left_ns)}
 
 
 def _rounded(value_ns: float) -> float | None:
@@ -60,6 +82,6 @@ def spend(replications: Sequence[Replication], metric: str, p: float | None, tot
     """Hold promises against replications: ``total_ns`` in all, ``layers_ns`` by layer."""
     total = Row(metric, total_ns, estimate(replications, Selector(metric), p))
     rows = [Row(layer, promised, estimate(replications, Selector(metric, layer), p)) for layer, promised in layers_ns.items()]
-    told = [row.spent.value for row in rows if not math.isnan(row.spent.value)]
-    rest = without_interval(total.spent.value - sum(told), len(replications), total.spent.n, "what is left of the total")
+    told = [row.spent_ns for row in rows if not math.isnan(row.spent_ns)]
+    rest = without_interval(total.spent_ns - sum(told), len(replications), total.spent.n, "what is left of the total")
     return Spending(metric, p, (*rows, Row(OTHERS, total_ns - sum(layers_ns.values()), rest)), total)

@@ -134,8 +134,8 @@ def _stacked(told: Comparison) -> dict[str, Any] | None:
 
 
 def _bar_ms(arm: Arm, metric: str, p: float) -> dict[str, float]:
-    """Layer -> its part of the bar; what lacks to the metric, where some runs do not tell of a layer, is `UNTOLD`."""
-    parts = {layer: ms(arm.figure(Key(Selector(metric, layer), p)).value) for layer in arm.layers.get(metric, ())}
+    """Layer -> its part of the bar, of all requests together; what lacks to the metric, where some runs do not tell of a layer, is `UNTOLD`."""
+    parts = {layer: ms(arm.figure(Key(Selector(metric, layer), p)).together) for layer in arm.layers.get(metric, ())}
     found = {layer: value for layer, value in parts.items() if math.isfinite(value)}
     lacking = ms(arm.figure(Key(Selector(metric), p)).value) - math.fsum(found.values())
     return found if parts and len(found) == len(parts) else found | {UNTOLD: max(0.0, lacking)}

@@ -9,8 +9,9 @@ import pytest
 from made_pages import elements
 
 from harness.queue_runs import replication
-from latprof.analysis.verdicts.arms import Arm, arm_of
+from latprof.analysis.verdicts.arms import Arm, Key, arm_of
 from latprof.analysis.verdicts.compare import Comparison, compare
+from latprof.analysis.verdicts.replications import Selector
 from latprof.report.page import comparison
 
 
@@ -82,6 +83,15 @@ def test_a_layer_that_one_side_does_not_tell_apart_is_not_drawn_as_nothing(runs:
         assert sum(values[at] for values in layers.values()) == pytest.approx(column["value_ms"])
         # A wait of the whole among the queue's 105 and the gateway's 15 ms, and not less for what is not told.
         assert column["value_ms"] > 60
+
+
+def test_bars_are_as_long_as_the_percentile_also_where_the_runs_differ() -> None:
+    slow = [replication((at,), 0.05, 600, scale=3.0 if at == 4 else 1.0) for at in range(5)]
+    uneven = arm_of("uneven", [replace(one, meta={**one.meta, "seed": at}) for at, one in enumerate(slow)])
+    for column in comparison.pictures(compare(uneven, _arm(10, 600, 5)), {})["budget"]["columns"]:
+        if column["label"].startswith("A"):
+            p = float(column["label"].removeprefix("A p")) / 100
+            assert column["value_ms"] == pytest.approx(uneven.figure(Key(Selector("ttft"), p)).value / 1e6, rel=1e-9)
 
 
 def test_what_some_runs_do_not_tell_is_a_part_of_its_own() -> None:
