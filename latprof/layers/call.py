@@ -25,18 +25,28 @@ AFTER_FIRST_TOKEN = (DECODE, STREAM, UNTOLD)
 """The columns of the call that the TTFT has not."""
 
 _OF_ENGINES = ("engine", "prefill", "kv.transfer", "decode.first")
+_PREFILL_STAGE = "prefill"
 
 
 def emitted_ns(client: HopNode) -> int:
-    """When the engine emitted its last token, on the client's clock; MISSING_NS where no hop is known to be one."""
-    ends = [node.hop.end_ns for node in hops_in(client) if _is_engine(node)]
+    """When the engine emitted its last token, on the client's clock; MISSING_NS where no hop is known to be one that decodes."""
+    ends = [node.hop.end_ns for node in hops_in(client) if _decodes(node)]
     return max(ends, default=MISSING_NS)
 
 
-def _is_engine(node: HopNode) -> bool:
-    if layer_of(node.hop.hop) == "engine":
+def _decodes(node: HopNode) -> bool:
+    """Whether a hop is an engine, or a part of one, that emits tokens: a prefill stage is done before the first of them."""
+    if _tells(node, "decode.first"):
         return True
-    return any(belongs_to(piece.layer, name) for piece in node.pieces for name in _OF_ENGINES)
+    if node.hop.hop == _PREFILL_STAGE:
+        return False
+    if layer_of(node.hop.hop) == "engine":
+        return True  # as a whole, though it may tell of its prefill only
+    return not _tells(node, "prefill") and any(_tells(node, name) for name in _OF_ENGINES)
+
+
+def _tells(node: HopNode, name: str) -> bool:
+    return any(belongs_to(piece.layer, name) for piece in node.pieces)
 
 
 def call_layers(ttft: Layers, requests: Requests, decode_ns: IntArray, engines: tuple[str, ...] = ("span",)) -> Layers:

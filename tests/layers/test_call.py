@@ -12,9 +12,11 @@ from test_build import ANCHOR, MS, made, skewed
 from latprof.client.stamps import Attempt
 from latprof.errors import ConfigError
 from latprof.layers.build import build_layers
-from latprof.layers.call import first_token_layers
+from latprof.layers.call import emitted_ns, first_token_layers
+from latprof.layers.evidence import Hop, Leg, Piece
 from latprof.layers.stored import FILE, LayersWriter, has_layers, load_layers
 from latprof.layers.table import Layers, Tables
+from latprof.layers.tree import HopNode, LegNode
 from latprof.observations.columns import Requests
 from latprof.spans.store import Spans
 from latprof.units import MISSING_NS
@@ -62,6 +64,41 @@ def test_without_an_engine_that_tells_the_rest_is_one_layer() -> None:
     assert (column(call, "decode+stream") == [row.last_token_ns - row.first_token_ns for row in rows]).all()
     assert not call.wait_ns[:, -1].any()
     assert not call.service_ns[:, -1].any()
+
+
+def test_without_the_spans_of_the_decode_stage_its_prefill_stage_does_not_stand_for_it() -> None:
+    rows, spans = made()
+    resource = {"service.name": "latprof-stub-prefill", "host.name": "prefill"}
+    lost = [
+        replace(s, resource=resource) if s.resource["host.name"] == "decode" else s
+        for s in spans
+        if s.attributes.get("latprof.layer") != "decode.first"
+    ]
+    call = tables(rows, lost).e2el
+    assert column(call, "prefill").all()
+    assert call.names[-1] == "decode+stream"
+    assert "stream" not in call.names
+    assert (column(call, "decode+stream") == [row.last_token_ns - row.first_token_ns for row in rows]).all()
+
+
+@pytest.mark.parametrize(
+    ("hop", "layers", "emits"),
+    [
+        ("prefill", ("engine.queue", "prefill"), False),
+        ("prefill", (), False),
+        ("prefill", ("prefill", "decode.first"), True),  # both, where they share replicas
+        ("decode", (), True),
+        ("llamacpp", ("prefill",), True),  # one server for both, which tells of its prefill
+        ("someone's", ("prefill",), False),
+        ("someone's", ("prefill", "decode.first"), True),
+        ("someone's", ("engine.api",), True),
+        ("router", ("router",), False),
+    ],
+)
+def test_a_hop_that_decodes_says_when_the_last_token_went(hop: str, layers: tuple[str, ...], emits: bool) -> None:
+    node = HopNode(Hop(hop, "a clock", 0, 9 * MS), [Piece(hop, "a clock", layer, 0, MS) for layer in layers])
+    client = HopNode(Hop("client", "client", 0, 10 * MS), legs=[LegNode(Leg("client", "client", 0, 10 * MS), [node])])
+    assert emitted_ns(client) == (9 * MS if emits else MISSING_NS)
 
 
 def test_an_engine_done_before_its_first_token_arrived_leaves_the_rest_to_the_stream() -> None:
