@@ -88,6 +88,17 @@ def told(name: str, start_s: float, end_s: float, before_s: float, after_s: floa
     return {"name": name, "start_ns": start_s * NS_PER_S, "end_ns": end_s * NS_PER_S, **cpu}
 
 
+def test_of_several_phases_figures_are_the_worst_and_counts_are_of_all() -> None:
+    first = measured(stalls=3, gc_pauses=1, involuntary_switches=7, clock_steps=1)  # too quiet for a share of stolen time
+    second = measured(stalls=2, gc_pauses=0, involuntary_switches=5, clock_steps=1, cpu_share=0.4, stolen_share=0.3)
+    report = made_report(phases=[*first, *second])
+    found = report.facts.instrument
+    assert found is not None
+    names = ("stalls", "gc_pauses", "involuntary_switches", "clock_steps", "cpu_share", "stolen_share")
+    assert [found.figure(name) for name in names] == [5, 1, 12, 2, 0.4, 0.3]
+    assert "stolen" in {doubt.id for doubt in report.doubts}
+
+
 @pytest.mark.parametrize(
     ("meta", "doubt"),
     [

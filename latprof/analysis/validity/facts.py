@@ -29,6 +29,7 @@ from latprof.units import NS_PER_MS
 
 # Fewer answers at once than this are not the work of a hop that buffers.
 _WORTH_A_LOOK = 0.05
+_COUNTED = frozenset({"stalls", "gc_pauses", "involuntary_switches", "clock_steps"})
 
 
 def gather(
@@ -109,17 +110,21 @@ def is_open(meta: Mapping[str, Any]) -> bool:
 
 
 def measured_phase(meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What ``run.json`` says of the measured phases, as of one: of their health the worst. Empty if the run did not get there."""
+    """What ``run.json`` says of the measured phases, as of one: of their health the worst, and counts of all together.
+
+    Empty if the run did not get there.
+    """
     measured = [phase for phase in meta.get("phases", ()) if phase.get("name") != WARMUP]
     if len(measured) < 2:
         return measured[0] if measured else {}
-    figures = [phase.get("health", {}) for phase in measured]
-    worst = {
-        name: max(figure[name] for figure in figures if name in figure)
-        for name, value in figures[0].items()
-        if isinstance(value, int | float)
-    }
-    return {**measured[0], "end_ns": measured[-1]["end_ns"], "health": worst}
+    # A phase too short or too quiet for a figure does not have it.
+    told: dict[str, list[float]] = {}
+    for phase in measured:
+        for name, value in phase.get("health", {}).items():
+            if isinstance(value, int | float):
+                told.setdefault(name, []).append(value)
+    together = {name: sum(values) if name in _COUNTED else max(values) for name, values in told.items()}
+    return {**measured[0], "end_ns": measured[-1]["end_ns"], "health": together}
 
 
 def _generator(of_run: Instrument) -> dict[str, Any]:
