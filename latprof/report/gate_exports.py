@@ -70,7 +70,12 @@ def _assertion(verdict: Verdict) -> dict[str, Any]:
 
 
 def benchmark_json(gated: Gated) -> list[dict[str, Any]]:
-    """What github-action-benchmark reads as ``customSmallerIsBetter``: one entry per figure; where more is better, what is missing of all."""
+    """What github-action-benchmark reads as ``customSmallerIsBetter``: one entry per figure; where more is better, what is missing of all.
+
+    None of runs that cannot be trusted: they are no part of a history.
+    """
+    if gated.word == "invalid":
+        return []
     gated = harmless(gated)
     entries = []
     for verdict in gated.verdicts:
@@ -103,6 +108,8 @@ def _shown(value: float, verdict: Verdict) -> float:
 def otava_csv(gated: Gated, before: str = "") -> str:
     """``before`` with one more row: time, commit, verdict, then a column per figure; columns that are new are empty in the older rows.
 
+    The figures of runs that cannot be trusted are left empty.
+
     Apache Otava (Hunter) reads it with ``type: csv``, ``time_column: time``; the columns are its metrics, ``direction: -1``.
 
     Raises:
@@ -113,7 +120,7 @@ def otava_csv(gated: Gated, before: str = "") -> str:
     row = {"time": f"{at:%Y-%m-%d %H:%M:%S +0000}", "commit": _cell(gated.commit), "verdict": gated.word}
     for verdict in gated.verdicts:
         if not math.isnan(verdict.value) and not verdict.claim.is_change:
-            row[_column(verdict)] = f"{_shown(verdict.value, verdict):.4f}"
+            row[_column(verdict)] = "" if gated.word == "invalid" else f"{_shown(verdict.value, verdict):.4f}"
     columns = list(dict.fromkeys([*header, *row]))
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")

@@ -92,9 +92,9 @@ def _verdict(case: ET.Element, verdict: Verdict, gated: Gated) -> None:
 def _told(gated: Gated) -> str:
     """What passed, too: with what room."""
     lines = [gate_lines.head(gated)]
-    lines += [
-        f"{verdict.outcome}: {verdict.claim.name}: {gate_lines.sentence(verdict, gated.level)}" for verdict in gate_lines.ordered(gated)
-    ]
+    for verdict in gate_lines.ordered(gated):
+        word = "not judged" if gated.word == "invalid" else verdict.outcome
+        lines.append(f"{word}: {verdict.claim.name}: {gate_lines.sentence(verdict, gated.level)}")
     lines += [f"moved: {gate_lines.moved(one)}" for one in gated.moved]
     lines += [f"{run.folder}: seed {run.seed}, {run.requests} requests, {run.failed} failed; {run.cut}" for run in gated.runs]
     return "\n".join(lines)

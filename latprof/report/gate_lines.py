@@ -28,9 +28,12 @@ def ordered(gated: Gated) -> list[Verdict]:
 
 def head(gated: Gated) -> str:
     """The gate in one line."""
+    many = f"{len(gated.verdicts)} assertion{'' if len(gated.verdicts) == 1 else 's'}"
+    if gated.word == "invalid":
+        return f"{HEADS[gated.word]}: {many} not judged"
     counts = {word: sum(verdict.outcome == word for verdict in gated.verdicts) for word in _RANK}
     told = ", ".join(f"{number} {_PLURAL[word]}" for word, number in counts.items() if number)
-    return f"{HEADS[gated.word]}: {told} of {len(gated.verdicts)} assertion{'' if len(gated.verdicts) == 1 else 's'}"
+    return f"{HEADS[gated.word]}: {told} of {many}"
 
 
 _PLURAL: Final = {"fail": "failed", "inconclusive": "inconclusive", "pass": "passed"}

@@ -51,6 +51,7 @@ def _table(gated: Gated, verdicts: Sequence[Verdict]) -> str:
     for verdict in verdicts:
         is_warning = verdict.claim.level == "warn"
         mark = "⚠️" if is_warning and verdict.outcome == "fail" else _MARKS[verdict.outcome]
+        mark = "" if gated.word == "invalid" else mark
         name = (
             escaped(verdict.claim.name)
             + (" (warning)" if is_warning else "")

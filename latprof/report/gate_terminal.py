@@ -56,10 +56,10 @@ def _assertions(gated: Gated, console: Console) -> None:
     ):
         table.add_column(name, justify="right" if side == "right" else "left", no_wrap=name != "assertion", overflow="fold")
     for verdict in gate_lines.ordered(gated):
-        sign, word, style = _MARKS[verdict.outcome]
+        sign, word, style = ("", "", "") if gated.word == "invalid" else _MARKS[verdict.outcome]
         mark = word if console.options.ascii_only else sign
         is_warning = verdict.claim.level == "warn"
-        style = "yellow" if is_warning and verdict.outcome == "fail" else style
+        style = "yellow" if style and is_warning and verdict.outcome == "fail" else style
         name = f"{verdict.claim.name} (warning)" if is_warning else verdict.claim.name
         cells = (gate_lines.observed(verdict), gate_lines.interval(verdict), gate_lines.slack(verdict), gate_lines.detectable(verdict))
         table.add_row(Text(mark, style), Text(name), *(Text(cell) for cell in cells))

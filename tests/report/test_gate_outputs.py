@@ -173,6 +173,30 @@ def test_otava_rows_are_added_with_new_columns_at_the_end() -> None:
         otava_csv(made_gate(), "a,b\n1,2\n")
 
 
+def test_runs_that_cannot_be_trusted_are_no_part_of_a_history() -> None:
+    gated = made_gate(invalid=True)
+    assert benchmark_json(gated) == []
+    before = otava_csv(made_gate())
+    good, bad = csv.DictReader(io.StringIO(otava_csv(gated, before)))
+    assert (good["ttft_p95_ms"], bad["verdict"]) == ("512.0000", "invalid")
+    assert {name for name, cell in bad.items() if cell} == {"time", "commit", "verdict"}
+    first = next(csv.DictReader(io.StringIO(otava_csv(gated))))  # its columns are there for the rows to come
+    assert first["ttft_p95_ms"] == ""
+
+
+def test_no_row_of_runs_that_cannot_be_trusted_says_that_it_passed() -> None:
+    gated = made_gate(invalid=True)
+    text = markdown(gated)
+    assert text.startswith("## ⛔ latprof: NOT VALID, no verdict counts&#58; 7 assertions not judged")
+    assert not [mark for mark in ("✅", "❌", "❔", "⚠️") if mark in text]
+    shown = printed(gated)
+    assert not {"✓", "✗"} & set(shown)
+    assert "passed" not in shown
+    told = suite(gated).findtext("system-out") or ""
+    assert "not judged: ttft p95 < 600ms" in told
+    assert "pass" not in told
+
+
 @pytest.mark.parametrize("row", ["1,2,3,4", "1,2"], ids=["long", "short"])
 def test_an_otava_file_with_a_row_of_another_length_is_refused(row: str) -> None:
     with pytest.raises(ConfigError, match="line 3 has not as many cells"):
