@@ -141,14 +141,23 @@ def in_intended_order(requests: Requests) -> IntArray:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows of the measured phase (and, apart, of the warm-up). ``planned`` is MISSING_NS where only time ends the load."""
+    """Rows of the measured phase (and, apart, of the warm-up). ``planned`` turns, MISSING_NS where only time ends the load.
+
+    ``sent`` requests, of which ``retries`` repeat a turn that was sent before.
+    """
 
     planned: int
     sent: int
+    retries: int
     ok: int
     failed: int
     errors: Mapping[str, int]  # by class, the most frequent first
     warmup: int
+
+    @property
+    def turns_sent(self) -> int:
+        """Each once, however often it was sent."""
+        return self.sent - self.retries
 
     @property
     def failed_share(self) -> float:
@@ -160,17 +169,26 @@ class Counts:
 def counts(requests: Requests, planned: int = MISSING_NS) -> Counts:
     """Count the rows. ``sent`` are those whose first byte was written."""
     measured = requests.measured
+    sent = measured & known(requests.send_ns)
     ok = measured & requests.success
     failed = measured & ~requests.success
     errors = Counter(str(text) or ErrorClass.UNFINISHED.value for text in requests.error_class[failed])
     return Counts(
         planned=planned,
-        sent=int((measured & known(requests.send_ns)).sum()),
+        sent=int(sent.sum()),
+        retries=_retries(requests.select(sent)),
         ok=int(ok.sum()),
         failed=int(failed.sum()),
         errors=dict(sorted(errors.items(), key=lambda item: (-item[1], item[0]))),
         warmup=int((~measured).sum()),
     )
+
+
+def _retries(sent: Requests) -> int:
+    """Of requests that were sent, those whose turn had been: an attempt that never got to its first byte repeats nothing."""
+    if not (sent.attempt > 0).any():
+        return 0
+    return len(sent) - len(set(zip(sent.phase, sent.session, sent.turn, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,5 +315,5 @@ def samples(requests: Requests, chunks: Chunks) -> dict[str, Numbers]:
         "e2el": present(e2el_ns(ok)),
         "tpot": present(tpot_ns(ok, chunks)),
         "itl": itl_ns(ok, chunks)[1],
-        "lateness": present(lateness_ns(ok)),
+        "lateness": present(lateness_ns(ok.select(ok.attempt == 0))),  # a retry is late by its back-off
     }

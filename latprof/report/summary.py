@@ -112,6 +112,7 @@ def _counts(report: Report) -> dict[str, Any]:
     return {
         "planned": counts.planned if counts.planned != MISSING_NS else None,
         "sent": counts.sent,
+        "retries": counts.retries,
         "ok": counts.ok,
         "failed": counts.failed,
         "warmup": counts.warmup,

@@ -129,10 +129,11 @@ def facts(report: Report) -> Iterator[tuple[str, str]]:
     intended = f"{_figure(rate.intended_per_s)}/s intended, " if not math.isnan(report.facts.asked_per_s) else ""
     yield "rate", f"{intended}{_figure(rate.achieved_per_s)}/s achieved, CV of the gaps {_figure(rate.achieved_cv)}"
     warmup = f"; {counts.warmup} more for warm-up" if counts.warmup else ""
-    planned = f" of {counts.planned} planned" if counts.planned not in {MISSING_NS, counts.sent} else ""
+    planned = f" of {counts.planned} planned" if counts.planned not in {MISSING_NS, counts.turns_sent} else ""
+    retries = f" and {_number(counts.retries, 'retry', 'retries')}" if counts.retries else ""
     yield (
         "requests",
-        f"{counts.sent}{planned} sent in {rate.duration_ns / NS_PER_S:.1f} s, {counts.ok} ok, {counts.failed} failed{warmup}",
+        f"{counts.turns_sent}{planned}{retries} sent in {rate.duration_ns / NS_PER_S:.1f} s, {counts.ok} ok, {counts.failed} failed{warmup}",
     )
     if counts.errors:
         yield "errors", ", ".join(f"{name} {number}" for name, number in counts.errors.items())
@@ -206,5 +207,5 @@ def _figure(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3g}" if value < 100 else f"{value:.1f}"
 
 
-def _number(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _number(number: int, noun: str, nouns: str = "") -> str:
+    return f"{number} {noun if number == 1 else nouns or f'{noun}s'}"

@@ -120,6 +120,20 @@ def test_a_retry_is_not_offered_load() -> None:
     assert rate(rows).achieved_per_s == pytest.approx(1)
 
 
+def test_a_retry_is_no_further_turn_and_not_late() -> None:
+    failed = {"error_class": ErrorClass.SERVER}
+    rows = requests(
+        attempt(0, **failed),
+        attempt(1, session=0, attempt=1, start_ns=300 * MS, send_ns=301 * MS, first_token_ns=310 * MS),
+        attempt(2, session=2, error_class=ErrorClass.CONNECT, send_ns=MISSING_NS),
+        attempt(3, session=2, attempt=1, start_ns=300 * MS, send_ns=301 * MS, first_token_ns=310 * MS),  # the first that went
+        attempt(4, start_ns=1 * MS),
+    )
+    found = counts(rows, planned=3)
+    assert (found.sent, found.retries, found.turns_sent) == (4, 1, 3)
+    assert samples(rows, NO_CHUNKS)["lateness"].tolist() == [1 * MS]
+
+
 def test_a_wait_for_a_connection_is_told_from_opening_one() -> None:
     opened = attempt(0, start_ns=0, dns_start_ns=2 * MS, dns_end_ns=3 * MS, connect_start_ns=3 * MS, connect_end_ns=7 * MS, send_ns=8 * MS)
     waited = attempt(1, start_ns=0, send_ns=30 * MS)

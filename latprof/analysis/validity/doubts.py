@@ -54,8 +54,8 @@ class Facts:
     laws: tuple[Law, ...] = ()  # of a simulated run
     assumed: tuple[str, ...] = ()  # what a simulated run had to take a model for, in words
     # outcome
-    sent: int = 0
-    planned: int | None = None  # requests, where no time limit decides how many
+    sent: int = 0  # turns, however often each was sent
+    planned: int | None = None  # turns, where no time limit decides how many
     stale_retries: int = 0
     ok: int = 0
     failed: int = 0

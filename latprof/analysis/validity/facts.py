@@ -51,7 +51,7 @@ def gather(
     health = measured_phase(meta).get("health", {})
     of_run = instrument(meta, health, measured, run.chunks)
     facts = Facts(
-        sent=counted.sent,
+        sent=counted.turns_sent,
         planned=_planned(meta, measured),
         stale_retries=meta.get("stale_retries", 0),
         ok=counted.ok,
