@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from latprof.again import CONFIG, comparison_again, config_text, run_again, sweep_again
 from latprof.analysis.verdicts.replications import SHARES
 from latprof.config import Config
 from latprof.errors import UsageError
-from latprof.observations.folder import load
+from latprof.observations.folder import load, read_meta
 from latprof.observations.graph import load_steps
 from latprof.opening import Opened, courses_of
+from latprof.report.page.made import Made
 from latprof.report.page.run import Shown, page
 from latprof.units import ms
 
 if TYPE_CHECKING:
+    from latprof.analysis.quantiles import Numbers
+    from latprof.analysis.verdicts.arms import Arm
     from latprof.analysis.verdicts.compare import Comparison
     from latprof.budget import Budget
     from latprof.report.sweep_values import SweepReport
@@ -35,7 +38,7 @@ def write_page(opened: Opened, file: Path | None = None, budget: Budget | None =
         UsageError: it cannot be written.
     """
     folder = opened.observed.folder
-    if file is None and not (folder / CONFIG).exists() and (text := config_of(opened)):
+    if file is None and not (folder / CONFIG).exists() and (text := _config_of(opened.observed.meta, opened.report.run_id or "run")):
         _write(folder / CONFIG, text)
     return _write(folder / PAGE if file is None else file, page(shown_of(opened, budget)))
 
@@ -49,7 +52,9 @@ def write_sweep_page(report: SweepReport, folder: Path, file: Path | None = None
     from latprof.report.page.sweep import page as page_of_sweep
     from latprof.sweep.stored import flags_of
 
-    return _write(folder / PAGE if file is None else file, page_of_sweep(report, sweep_again(folder, flags_of(folder))))
+    first = next((run for point in report.points for run in point.point.told), None)
+    made = None if first is None else _made(read_meta(first.folder))
+    return _write(folder / PAGE if file is None else file, page_of_sweep(report, sweep_again(folder, flags_of(folder)), made))
 
 
 def write_comparison_page(told: Comparison, refused: Sequence[str], arms: tuple[Path, Path], file: Path) -> Path:
@@ -60,12 +65,30 @@ def write_comparison_page(told: Comparison, refused: Sequence[str], arms: tuple[
     """
     from latprof.baseline import runs_at
     from latprof.report.page.comparison import page as page_of_comparison
+
+    sides = dict(zip("AB", zip((told.a, told.b), arms, strict=True), strict=True))
+    samples = {name: _samples(path) for name, (_, path) in sides.items()}
+    has_baseline = any(path.is_file() for path in arms)
+    made = {name: _kept(arm) if has_baseline else _made(read_meta(runs_at(path)[0])) for name, (arm, path) in sides.items()}
+    return _write(file, page_of_comparison(told, refused, samples, comparison_again(arms, told), made))
+
+
+def _samples(path: Path) -> list[Mapping[str, Numbers]]:
+    """Those of an arm's runs; a baseline keeps none."""
+    from latprof.baseline import runs_at
     from latprof.report.page.distribution import of_run
 
-    samples = {
-        name: [] if path.is_file() else [of_run(load(folder)) for folder in runs_at(path)] for name, path in zip("AB", arms, strict=True)
-    }
-    return _write(file, page_of_comparison(told, refused, samples, comparison_again(arms, told)))
+    return [] if path.is_file() else [of_run(load(folder)) for folder in runs_at(path)]
+
+
+def _kept(arm: Arm) -> Made:
+    """What a baseline keeps of an arm: flat keys of its configuration, and a few facts of its host."""
+    conditions = {**arm.conditions.asked, **arm.conditions.system}
+    return Made("".join(f"{key}: {value}\n" for key, value in conditions.items()), arm.conditions.place)
+
+
+def _made(meta: Mapping[str, Any]) -> Made:
+    return Made(_config_of(meta, "run"), meta.get("host", {}))
 
 
 def _write(file: Path, text: str) -> Path:
@@ -89,7 +112,7 @@ def shown_of(opened: Opened, budget: Budget | None = None) -> Shown:
         steps=load_steps(observed.folder),
         courses=partial(courses_of, opened),
         repeat=run_again(observed.folder, observed.meta),
-        config=config_of(opened),
+        config=_config_of(observed.meta, opened.report.run_id or "run"),
         limits_ms=_limits_ms(budget),
     )
 
@@ -105,7 +128,7 @@ def _limits_ms(budget: Budget | None) -> dict[str, dict[str, float]]:
     return found
 
 
-def config_of(opened: Opened) -> str:
+def _config_of(meta: Mapping[str, Any], of: str) -> str:
     """What the run was made from, as a configuration that makes it again."""
-    kept = opened.observed.meta.get("config")
-    return config_text(Config.model_validate(kept), opened.report.run_id or "run") if kept else ""
+    kept = meta.get("config")
+    return config_text(Config.model_validate(kept), of) if kept else ""

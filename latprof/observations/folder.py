@@ -29,7 +29,7 @@ from latprof.observations.segments import Segments, has_segments, load_segments
 from latprof.observations.streams import Stored, compact, has_chunks, has_requests, read_chunks, read_requests
 from latprof.units import NS_PER_S
 
-__all__ = ["SCHEMA", "Run", "compact", "create", "discard", "has_requests", "host_facts", "load", "scrub", "write_meta"]
+__all__ = ["SCHEMA", "Run", "compact", "create", "discard", "has_requests", "host_facts", "load", "read_meta", "scrub", "write_meta"]
 
 SCHEMA = "latprof.run/1"
 """Additions keep the number: unknown columns and keys are left aside, missing columns read as missing values."""
@@ -121,7 +121,7 @@ def load(folder: Path) -> Run:
     Raises:
         ConfigError: it is not a run folder, it is of a newer schema, or a file in it is damaged.
     """
-    meta = _read_meta(folder)
+    meta = read_meta(folder)
     ended = meta["status"] in {"complete", "interrupted"}
     is_simulated = bool(meta.get("is_simulated"))
     for has, name, wanted in (
@@ -153,7 +153,12 @@ def _partial_reason(status: str, requests: Stored, chunks: Stored) -> str:
     return ""
 
 
-def _read_meta(folder: Path) -> dict[str, Any]:
+def read_meta(folder: Path) -> dict[str, Any]:
+    """``run.json`` alone.
+
+    Raises:
+        ConfigError: it is not that of a run folder, it is of a newer schema, or damaged.
+    """
     path = folder / META
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))

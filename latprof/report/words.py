@@ -10,6 +10,7 @@ from latprof.analysis.laws import Law
 from latprof.analysis.task import METRIC as TASK
 from latprof.layers.call import AFTER_FIRST_TOKEN
 from latprof.report import presets
+from latprof.report.host import host
 from latprof.report.table import Grid
 from latprof.report.tasks import sentences
 from latprof.report.values import Budget, Column, LayerRow, Report
@@ -154,7 +155,7 @@ def facts(report: Report) -> Iterator[tuple[str, str]]:
     else:
         yield "instrument", _instrument(report)
     if report.host and not report.is_simulated:
-        yield "host", _host(report)
+        yield "host", host(report.host)
     for line in presets.lines(report.presets):
         yield "preset", line
     where = f"{report.url}, " if report.url else ""
@@ -187,14 +188,6 @@ def _instrument(report: Report) -> str:
     if not math.isnan(facts.interval_share):
         parts.append(f"{100 * facts.interval_share:.2g} % of the chunks are intervals")
     return ", ".join(parts) or "nothing recorded"
-
-
-def _host(report: Report) -> str:
-    host = report.host
-    parts = [str(host[key]) for key in ("cpu_model", "kernel", "python") if host.get(key)]
-    if host.get("cpus"):
-        parts.insert(1 if host.get("cpu_model") else 0, _number(int(host["cpus"]), "core"))
-    return ", ".join(parts)
 
 
 def in_ms(value_ns: float) -> str:

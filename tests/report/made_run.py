@@ -45,7 +45,14 @@ META: dict[str, Any] = {
     "target": {"url": "http://127.0.0.1:8000/v1/chat/completions", "is_stub": False},
     "preflight": {"include_usage": True},
     "phases": [{"name": "measured", "start_ns": 0, "end_ns": 24 * NS_PER_S, "health": {"loop_lag_p99_ns": 1_100_000, "cpu_share": 0.21}}],
-    "host": {"cpu_model": "A processor", "cpus": 2, "kernel": "6.1", "python": "CPython 3.11.7"},
+    "host": {
+        "cpu_model": "A processor",
+        "cpus": 2,
+        "kernel": "6.1",
+        "python": "CPython 3.11.7",
+        "latprof": "0.1.0",
+        "libraries": {"numpy": "2.1.0"},
+    },
     "anchor": {"monotonic_ns": 0, "unix_ns": 0, "bracket_ns": 0},
 }
 

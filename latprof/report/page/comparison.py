@@ -13,8 +13,10 @@ from latprof.analysis.verdicts.replications import SHARES, Selector
 from latprof.report.colours import colour_of
 from latprof.report.comparison import arms, footnotes, headline, moved_words
 from latprof.report.comparison_summary import summary
+from latprof.report.page import made as page_made
 from latprof.report.page.distribution import tails, tails_words
 from latprof.report.page.document import document
+from latprof.report.page.made import Made
 from latprof.report.rounding import finite
 from latprof.units import ms
 
@@ -25,8 +27,8 @@ Samples = Mapping[str, Sequence[Mapping[str, Numbers]]]
 """Arm name (``A``, ``B``) -> its runs -> metric -> the sample, in ns and in order of intended start."""
 
 
-def page(told: Comparison, refused: Sequence[str], samples: Samples, repeat: str) -> str:
-    """The page as HTML; ``samples`` are empty where an arm is a baseline, which keeps none."""
+def page(told: Comparison, refused: Sequence[str], samples: Samples, repeat: str, made: Mapping[str, Made] | None = None) -> str:
+    """The page as HTML; ``samples`` are empty where an arm is a baseline, which keeps none. ``made`` by arm name is of its first run."""
     drawn, summed = pictures(told, samples), summary(told, refused)
     is_worse = any(change.verdict == "worse" for change in (*told.end_to_end, *told.layers))
     mood = "bad" if not told.valid or is_worse else "warn" if refused or not told.says_something else "good"
@@ -53,8 +55,14 @@ def page(told: Comparison, refused: Sequence[str], samples: Samples, repeat: str
             "notes": list(footnotes(told)),
             "metric": told.metric,
             "repeat": repeat,
+            "sides": _sides(made or {}),
         },
     )
+
+
+def _sides(made: Mapping[str, Made]) -> list[tuple[str, dict[str, Any]]]:
+    """Each arm's name and what it was made from, beside the other's."""
+    return [(name, page_made.told(one, next((other for at, other in made.items() if at != name), None))) for name, one in made.items()]
 
 
 def pictures(told: Comparison, samples: Samples) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from latprof.observations.folder import Run
 from latprof.observations.graph import Steps
 from latprof.report import injected
 from latprof.report.colours import colour_of
+from latprof.report.host import versions
 from latprof.report.page import budget, distribution
 from latprof.report.page.document import document
 from latprof.report.page.requests import Courses, waterfalls
@@ -89,7 +90,7 @@ def page(shown: Shown) -> str:
             "task_lines": list(sentences(report.tasks)) if report.tasks is not None else [],
             "tables": [_table(one) for one in _budgets(report).values()],
             "injection": _injection(report),
-            "facts": list(facts(report)),
+            "facts": [*facts(report), *([("versions", versions(report.host))] if report.host else [])],
             "errors": list(report.counts.errors.items()),
             "repeat": shown.repeat,
             "config": shown.config.splitlines(),

@@ -11,7 +11,9 @@ from latprof.analysis.sweeps.pooled import PooledValue
 from latprof.layers.vocabulary import path_order
 from latprof.report import presets
 from latprof.report.colours import colour_of
+from latprof.report.page import made as page_made
 from latprof.report.page.document import document
+from latprof.report.page.made import Made
 from latprof.report.rounding import finite
 from latprof.report.sweep_along import sentences_along
 from latprof.report.sweep_lines import OTHERS, Along, Crossing, Line, lines
@@ -24,11 +26,13 @@ _MOST_NAMED = 6
 DOTTED = "Dotted: where others are as large as what gets faster{faster}, area against area, each measured from its own lower edge."
 
 
-def page(report: SweepReport, repeat: str) -> str:
-    """The page as HTML; ``repeat`` is the command that does it again, empty where nobody knows it."""
+def page(report: SweepReport, repeat: str, made: Made | None = None) -> str:
+    """The page as HTML; ``repeat`` is the command that does it again, empty where nobody knows it; ``made`` is of the first point."""
     told = summary(report)
     drawn = pictures(report)
     text, mood = _verdict(report)
+    asked = [point for point in report.points if _is_asked(report, point.point.setting)]
+    bounds = list(_bounds(asked))
     return document(
         "sweep.html.j2",
         {
@@ -45,7 +49,10 @@ def page(report: SweepReport, repeat: str) -> str:
             "lines": [_sentences(report, line) for line in lines(report)],
             "shown": [(metric, METRICS[metric], [column.label for column in columns]) for metric, columns in report.columns.items()],
             "asked": [point for point in told["points"] if _is_asked(report, point["setting"])],
+            "bounds": bounds,
+            "is_closed": any(one["population"] is not None for one in bounds),
             "notes": list(presets.footnotes(report.presets)),
+            "made": page_made.told(made or Made()),
             "repeat": repeat,
             "folder": "" if report.folder is None else str(report.folder),
         },
@@ -60,6 +67,19 @@ def pictures(report: SweepReport) -> dict[str, Any]:
     # The call first: it is what the whole sweep is about, and TTFT is a part of it.
     order = sorted(found, key=lambda name: (found[name]["metric"] != "e2el", list(found).index(name)))
     return {"sweep": {name: found[name] for name in order}, "load": dict(_loads(report))}
+
+
+def _bounds(points: Sequence[PointReport]) -> Iterator[dict[str, Any]]:
+    """What throughput cannot exceed, per s: every point's own, beside what it came to; None where a bound does not apply."""
+    for point in points:
+        if point.bounds is not None:
+            yield {
+                "at": point.point.name,
+                "completed": finite(point.bounds.completed_per_s),
+                "capacity": finite(point.bounds.capacity_per_s),
+                "by": point.bounds.by,
+                "population": finite(point.bounds.population_per_s),
+            }
 
 
 def _is_asked(report: SweepReport, setting: Mapping[str, float]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from hostile_words import HOSTILE, hostile_run, spoiled
 from made_courses import MadeCourses
-from made_run import MS, made_injection, made_layers, made_run, spread
+from made_run import META, MS, made_injection, made_layers, made_run, spread
 
 from harness.queue_runs import replication
 from latprof.analysis.sweeps.operational import Loop
@@ -27,6 +27,7 @@ from latprof.observations.graph import load_steps
 from latprof.pages import shown_of
 from latprof.pipeline import simulate
 from latprof.report.page import comparison, run, sweep
+from latprof.report.page.made import Made
 from latprof.report.page.run import Shown
 from latprof.report.summary import summary
 from latprof.report.sweep_summary import summary as sweep_summary
@@ -141,15 +142,20 @@ def samples() -> comparison.Samples:
     return {"A": [{"ttft": ns, "e2el": 2 * ns}], "B": [{"ttft": ns + 15 * MS, "e2el": 2 * ns + 15 * MS}]}
 
 
+def made(rate: int = 50) -> Made:
+    """What a run of that rate was made from."""
+    return Made(f"# latprof run\nload:\n  rate_per_s: {rate}\n  num_requests: 600\n", META["host"])
+
+
 # --- pages --------------------------------------------------------------------------------------------------------------------------------
 
 
 def html_of(kind: str, folder: Path) -> str:
     """The page of that kind; ``folder`` is where a run may go."""
     if kind == "sweep":
-        return sweep.page(made_sweep(), "latprof sweep config.yaml")
+        return sweep.page(made_sweep(), "latprof sweep config.yaml", made())
     if kind == "comparison":
-        return comparison.page(made_comparison(), (), samples(), "latprof compare a b")
+        return comparison.page(made_comparison(), (), samples(), "latprof compare a b", {"A": made(), "B": made(60)})
     return run.page(shown_of_kind(kind, folder))
 
 
@@ -168,10 +174,13 @@ def hostile_pages() -> dict[str, str]:
     arms = [replace(arm, name=f"{arm.name} {' '.join(HOSTILE)}", doubts=doubts) for arm in (told.a, told.b)]
     everything = " ".join(HOSTILE)
     report = made_sweep(arrival_model=everything)
+    of_strangers = Made(f"target:\n  model: {everything}\n", {"cpu_model": everything, "python": everything, "latprof": everything})
     return {
         "run": run.page(made_shown(60, hostile=True, repeat=everything, config=everything)),
-        "comparison": comparison.page(replace(told, a=arms[0], b=arms[1]), HOSTILE, samples(), everything),
-        "sweep": sweep.page(replace(report, folder=Path(everything.replace("\0", ""))), everything),
+        "comparison": comparison.page(
+            replace(told, a=arms[0], b=arms[1]), HOSTILE, samples(), everything, {"A": made(), "B": of_strangers}
+        ),
+        "sweep": sweep.page(replace(report, folder=Path(everything.replace("\0", ""))), everything, of_strangers),
     }
 
 
