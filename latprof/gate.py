@@ -76,6 +76,7 @@ def _claim(replications: Sequence[Replication], limit: Limit) -> Claim:
         level="warn" if limit.level == "warn" else "error",
         aggregate=limit.aggregate,
         is_share=limit.selector.metric in SHARES,
+        p=limit.p,
     )
 
 
@@ -102,7 +103,7 @@ def _against(baseline: Baseline, here: Arm, budget: Budget, replications: Sequen
         found = estimate(replications, key.selector, key.p)
         # A ceiling that no rule brings, of a percentile that these runs cannot tell, is shown as open and holds nobody up.
         level = levels.get(key, "error" if found.has_interval else "warn")
-        yield Claim(f"{key} < ceiling {amount(bound, is_share=False)}", _unless(apart, found), bound, level=level)
+        yield Claim(f"{key} < ceiling {amount(bound, is_share=False)}", _unless(apart, found), bound, level=level, p=key.p)
 
 
 def _regressions(baseline: Arm, here: Arm, rule: Regression, apart: Sequence[str]) -> list[Claim]:
@@ -126,6 +127,7 @@ def _regressions(baseline: Arm, here: Arm, rule: Regression, apart: Sequence[str
             found.margin,
             level=level,
             is_change=True,
+            p=key.p,
         )
         for key, found in judged.items()
     ]

@@ -55,13 +55,13 @@ def _assertion(verdict: Verdict) -> dict[str, Any]:
         "level": claim.level,
         "outcome": verdict.outcome,
         "unit": "share" if claim.is_share else "ms",
-        "observed": plainly(verdict.value),
+        "observed": plainly(verdict.value if verdict.is_given else math.nan),
         "low": plainly(verdict.low),
         "high": plainly(verdict.high),
         "bound": plainly(claim.bound),
         "bound_is": "upper" if claim.is_upper else "lower",
         "is_change": claim.is_change,
-        "slack": plainly(verdict.slack),
+        "slack": plainly(verdict.slack if verdict.is_given else math.nan),
         "mde": plainly(verdict.detectable),
         "requests": claim.estimate.n,
         "replications": claim.estimate.replications,
@@ -80,7 +80,7 @@ def benchmark_json(gated: Gated) -> list[dict[str, Any]]:
     entries = []
     for verdict in gated.verdicts:
         claim = verdict.claim
-        if math.isnan(verdict.value) or claim.is_change:
+        if not verdict.is_given or claim.is_change:
             continue
         figure = verdict.value if claim.is_upper or not claim.is_share else 1 - verdict.value
         half = (verdict.high - verdict.low) / 2
@@ -108,7 +108,7 @@ def _shown(value: float, verdict: Verdict) -> float:
 def otava_csv(gated: Gated, before: str = "") -> str:
     """``before`` with one more row: time, commit, verdict, then a column per figure; columns that are new are empty in the older rows.
 
-    The figures of runs that cannot be trusted are left empty.
+    The figures of runs that cannot be trusted, and percentiles of too few requests, are left empty.
 
     Apache Otava (Hunter) reads it with ``type: csv``, ``time_column: time``; the columns are its metrics, ``direction: -1``.
 
@@ -120,7 +120,8 @@ def otava_csv(gated: Gated, before: str = "") -> str:
     row = {"time": f"{at:%Y-%m-%d %H:%M:%S +0000}", "commit": _cell(gated.commit), "verdict": gated.word}
     for verdict in gated.verdicts:
         if not math.isnan(verdict.value) and not verdict.claim.is_change:
-            row[_column(verdict)] = "" if gated.word == "invalid" else f"{_shown(verdict.value, verdict):.4f}"
+            is_told = verdict.is_given and gated.word != "invalid"
+            row[_column(verdict)] = f"{_shown(verdict.value, verdict):.4f}" if is_told else ""
     columns = list(dict.fromkeys([*header, *row]))
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")

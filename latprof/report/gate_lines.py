@@ -40,7 +40,9 @@ _PLURAL: Final = {"fail": "failed", "inconclusive": "inconclusive", "pass": "pas
 
 
 def observed(verdict: Verdict) -> str:
-    """The figure that was held against the bound, with its unit; a change with its sign."""
+    """The figure that was held against the bound, with its unit; a change with its sign. A dash where too few requests make it."""
+    if not verdict.is_given:
+        return UNKNOWN
     return _figure(verdict.value, verdict, sign=verdict.claim.is_change)
 
 
@@ -52,8 +54,8 @@ def interval(verdict: Verdict) -> str:
 
 
 def slack(verdict: Verdict) -> str:
-    """The room that is left."""
-    if math.isnan(verdict.slack):
+    """The room that is left; empty where there is no figure."""
+    if not verdict.is_given:
         return ""
     room = "left" if verdict.slack >= 0 else "over" if verdict.claim.is_upper else "short"
     return f"{_figure(abs(verdict.slack), verdict)} {room}"

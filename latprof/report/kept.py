@@ -43,6 +43,8 @@ def render(arm: Arm, ceilings_ns: Mapping[Key, float], file: TextIO | None = Non
         console.print()
         console.print(_table(console, f"layers of {metric}, ms", arm, [Selector(metric, layer) for layer in layers], LAYER_PERCENTILES))
     console.print()
+    if _is_any_refused(arm, timed):
+        console.print(Text("-: too few requests lie beyond that percentile"))
     told = ", ".join(f"{key} {ceiling_ns / NS_PER_MS:.2f} ms" for key, ceiling_ns in ceilings_ns.items())
     console.print(Text(f"ceilings, which stay when the baseline is saved again: {told or 'none'}"))
 
@@ -67,12 +69,17 @@ def _table(console: Console, title: str, arm: Arm, selectors: Sequence[Selector]
         table.add_column(f"p{100 * p:g}", justify="right", no_wrap=True)
     for selector in selectors:
         name = selector.layer or selector.metric
-        table.add_row(plain(name), *(_cell(arm.figure(Key(selector, p))) for p in percentiles))
+        table.add_row(plain(name), *(_cell(arm.figure(Key(selector, p)), p) for p in percentiles))
     return table
 
 
-def _cell(one: Estimate) -> str:
-    if math.isnan(one.value):
+def _is_any_refused(arm: Arm, metrics: Sequence[str]) -> bool:
+    """Layers are refused where their metric is."""
+    return any(not arm.figure(Key(Selector(metric), p)).is_given(p) for metric in metrics for p in PERCENTILES)
+
+
+def _cell(one: Estimate, p: float) -> str:
+    if math.isnan(one.value) or not one.is_given(p):
         return "-"
     half = f" ± {(one.high - one.low) / 2 / NS_PER_MS:.2f}" if one.has_interval else " (no interval)"
     return f"{one.value / NS_PER_MS:.2f}{half}"

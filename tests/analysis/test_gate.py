@@ -244,3 +244,18 @@ def test_nothing_to_gate() -> None:
 def test_a_regression_needs_a_baseline() -> None:
     with pytest.raises(UsageError, match="--baseline FILE"):
         gate("pr", runs(0), budget(END_TO_END))
+
+
+def test_every_claim_knows_its_percentile() -> None:
+    rules = budget("ttft p99.9 < 10s", "ttft p50 < 10s", "errors < 1%", {**END_TO_END, "at": "p99.9"}, PER_LAYER)
+    gated = gate("pr", runs(100, count=1), rules, with_ceilings(runs(0), 1.5))
+    given = {one.claim.name: (one.claim.p and round(one.claim.p, 6), one.is_given) for one in gated.verdicts}
+    assert given["ttft p99.9 < 10s"] == (0.999, False)
+    assert given["ttft p50 < 10s"] == (0.5, True)
+    assert given["errors < 1%"] == (None, True)
+    assert next(told for name, told in given.items() if name.startswith("ttft p99.9 vs baseline")) == (0.999, False)
+    assert next(told for name, told in given.items() if name.startswith("gateway.safety p50")) == (0.5, True)
+    assert next(told for name, told in given.items() if name.startswith("ttft p95 < ceiling")) == (0.95, True)
+    why = {verdict.claim.name: verdict.why for verdict in gated.verdicts}
+    assert "too few of 1000 requests lie beyond the percentile" in why["ttft p99.9 < 10s"]
+    assert "too few" not in why["ttft p50 < 10s"]

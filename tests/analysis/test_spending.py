@@ -37,13 +37,21 @@ def spent(of: list[Replication], p: float | None) -> Spending:
     return spend(of, "ttft", p, 200 * MS, {"gateway": 50 * MS, "prefill": 120 * MS})
 
 
-@pytest.mark.parametrize("of", [DIFFERENT, STALLED, ALIKE, DIFFERENT[:1], runs((100, 160)), runs((100,) * 3, n=4)])
-@pytest.mark.parametrize("p", [0.5, 0.95, 0.99, None])
+@pytest.mark.parametrize("of", [DIFFERENT, STALLED, ALIKE, runs((100,), n=1_500), runs((100, 160)), runs((100,) * 3, n=100)])
+@pytest.mark.parametrize("p", [0.5, 0.9, 0.95, None])
 def test_what_is_spent_adds_up(of: list[Replication], p: float | None) -> None:
     found = spent(of, p)
     assert math.fsum(row.spent_ns for row in found.rows) == pytest.approx(found.total.spent_ns, rel=1e-9)
     others = next(row for row in found.rows if row.layer == OTHERS)
     assert others.spent_ns == pytest.approx(MS, rel=1e-6)  # the router, whatever the runs are
+
+
+def test_of_a_percentile_that_too_few_requests_lie_beyond_nothing_is_told() -> None:
+    found = spent(runs((100,), n=60), 0.99)
+    assert all(math.isnan(row.spent_ns) for row in (*found.rows, found.total))
+    assert found.note == "What is spent is not known: too few of 60 requests lie beyond p99; run longer."
+    assert [row["spent_ms"] for row in found.as_json()["layers"].values()] == [None] * 3
+    assert found.as_json()["total"]["left_ms"] is None
 
 
 def test_runs_that_differ_are_told_with_both_figures() -> None:

@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from latprof.analysis.verdicts.assertions import Claim
+from latprof.analysis.verdicts.estimates import without_interval
 from latprof.errors import ConfigError, Exit
 from latprof.report.gate_exports import benchmark_json, gate_json, otava_csv
 from latprof.report.gate_junit import TRUST, junit
@@ -171,6 +172,23 @@ def test_otava_rows_are_added_with_new_columns_at_the_end() -> None:
     assert rows[0]["commit"] == "0123abc"
     with pytest.raises(ConfigError, match="is not a CSV that latprof gate wrote"):
         otava_csv(made_gate(), "a,b\n1,2\n")
+
+
+def test_a_percentile_of_too_few_requests_is_given_to_nobody() -> None:
+    few = without_interval(157.3e6, 1, 60, "p99 needs 3 replications, got 1", 60.0)
+    gated = made_gate(claims_=[Claim("ttft p99 < 600ms", few, 600e6, p=0.99), Claim("ttft p50 < 600ms", few, 600e6, p=0.5)])
+    assert [entry["name"] for entry in benchmark_json(gated)] == ["ttft p50"]
+    (row,) = csv.DictReader(io.StringIO(otava_csv(gated)))
+    assert (row["ttft_p99_ms"], row["ttft_p50_ms"]) == ("", "157.3000")
+    told = {one["name"]: (one["observed"], one["slack"]) for one in gate_json(gated)["assertions"]}
+    assert told == {"ttft p99 < 600ms": (None, None), "ttft p50 < 600ms": (157.3, 442.7)}
+    for text in (printed(gated), markdown(gated)):
+        (line,) = (line for line in text.splitlines() if "157.30 ms" in line)
+        assert "p50" in line
+        assert "too few of 60 requests lie beyond the percentile" in " ".join(text.split())
+    message = cases(gated)["ttft p99 < 600ms"].find("skipped")
+    assert message is not None
+    assert "observed -; bound 600.00 ms; p99 needs 3 replications, got 1; no figure is shown" in message.attrib["message"]
 
 
 def test_runs_that_cannot_be_trusted_are_no_part_of_a_history() -> None:

@@ -34,7 +34,8 @@ _MOST_REPLICATIONS = 50
 class Claim:
     """What is asserted: ``estimate`` is below ``bound`` (above it, unless ``is_upper``), in ns or, if ``is_share``, as a share.
 
-    ``is_change``: it is a difference from a baseline, whose bound is the rise that is tolerated.
+    ``is_change``: it is a difference from a baseline, whose bound is the rise that is tolerated. ``p`` is the percentile it is of, None for a mean
+    or a share.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Claim:
     aggregate: Aggregate = "pooled"
     is_share: bool = False
     is_change: bool = False
+    p: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ class Verdict:
     slack: float
     detectable: float
     why: str = ""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is a figure to be shown: too few requests beyond a percentile make none."""
+        return not math.isnan(self.value) and self.claim.estimate.is_given(self.claim.p)
 
     @property
     def breaks_the_gate(self) -> bool:
@@ -118,7 +125,7 @@ def _verdict(claim: Claim, found: Estimate, alpha: float, family: int, *, is_rej
 
 def _outcome(claim: Claim, found: Estimate, alpha: float, family: int, *, is_rejected: bool) -> tuple[Outcome, str]:
     if not found.has_interval:
-        return "inconclusive", found.why
+        return "inconclusive", f"{found.why}{_too_few(claim, found)}"
     if claim.is_change and found.error == 0 and found.value == claim.bound:
         return "pass", ""  # a rise up to the bound is tolerated, and equal runs (of a simulation) leave nothing to chance
     each = found.figures if len(found.figures) == found.replications else ()  # time batches are no replications
@@ -134,6 +141,13 @@ def _outcome(claim: Claim, found: Estimate, alpha: float, family: int, *, is_rej
     if _p_beyond(claim, found) <= alpha / 2:
         return "inconclusive", f"beyond the bound by itself, but among {family} assertions one is by chance; more replications would tell"
     return "inconclusive", f"the interval holds the bound{_more(claim, found)}"
+
+
+def _too_few(claim: Claim, found: Estimate) -> str:
+    """Why the figure is not even shown, where it is not."""
+    if not found.n or math.isnan(found.value) or found.is_given(claim.p):
+        return ""
+    return f"; no figure is shown, for too few of {found.n} requests lie beyond the percentile"
 
 
 def _more(claim: Claim, found: Estimate) -> str:

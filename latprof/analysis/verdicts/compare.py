@@ -86,11 +86,12 @@ class Change:
     def estimate(self) -> Estimate:
         """B less A as an estimate, to be held against a bound like any other."""
         replications, n = min(self.a.replications, self.b.replications), min(self.a.n, self.b.n)
+        worth = min(self.a.n_eff, self.b.n_eff)
         if self.shift is None:
-            return without_interval(self.value, replications, n, self.why)
+            return without_interval(self.value, replications, n, self.why, worth)
         low, high = self.shift.interval()
         found = Estimate(self.value, low, high, replications, n, error=self.shift.error, freedom=self.shift.freedom)
-        return replace(found, n_eff=min(self.a.n_eff, self.b.n_eff))
+        return replace(found, n_eff=worth)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,10 @@ class Spending:
 
     @property
     def note(self) -> str:
-        """That the runs differ, where the layers they tell of by themselves are not those of all requests together; empty where they are."""
+        """Why nothing is shown; or that the runs differ, where what they tell of by themselves is not what all requests together do; else empty."""
         found = self.total.spent
+        if math.isnan(self.total.spent_ns):
+            return f"What is spent is not known: {found.why}."
         if not found.is_uneven:
             return ""
         return (
@@ -79,9 +81,18 @@ def _rounded(value_ns: float) -> float | None:
 
 
 def spend(replications: Sequence[Replication], metric: str, p: float | None, total_ns: int, layers_ns: Mapping[str, int]) -> Spending:
-    """Hold promises against replications: ``total_ns`` in all, ``layers_ns`` by layer."""
-    total = Row(metric, total_ns, estimate(replications, Selector(metric), p))
-    rows = [Row(layer, promised, estimate(replications, Selector(metric, layer), p)) for layer, promised in layers_ns.items()]
+    """Hold promises against replications: ``total_ns`` in all, ``layers_ns`` by layer. Of a percentile that too few requests lie beyond nothing is told."""
+    whole = estimate(replications, Selector(metric), p)
+    few = (
+        f"too few of {whole.n} requests lie beyond p{100 * p:g}; run longer" if p is not None and whole.n and not whole.is_given(p) else ""
+    )
+
+    def told_of(layer: str) -> Estimate:
+        found = estimate(replications, Selector(metric, layer), p) if layer else whole
+        return without_interval(math.nan, found.replications, found.n, few, found.n_eff) if few else found
+
+    total = Row(metric, total_ns, told_of(""))
+    rows = [Row(layer, promised, told_of(layer)) for layer, promised in layers_ns.items()]
     told = [row.spent_ns for row in rows if not math.isnan(row.spent_ns)]
     rest = without_interval(total.spent_ns - sum(told), len(replications), total.spent.n, "what is left of the total")
     return Spending(metric, p, (*rows, Row(OTHERS, total_ns - sum(layers_ns.values()), rest)), total)
