@@ -90,6 +90,7 @@ def phase_meta(phase: Phase, driven: Sequence[Driven | None]) -> dict[str, Any]:
         "end_ns": max((one.end_ns for one in ends), default=0),
         "interrupted": any(one.interrupted for one in ends),
         "health": worst([one.health for one in ends]),
+        "stale_retries": sum(one.stale_retries for one in ends),
         "workers": [
             {"worker": number, "end_ns": one.end_ns, "health": dataclasses.asdict(one.health)}
             for number, one in enumerate(driven)

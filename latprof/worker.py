@@ -18,6 +18,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -199,6 +200,7 @@ class _Worker:
         counters = Counters()
         sampler = HealthSampler(self._transport.sockets)
         telling = asyncio.create_task(self._tell(counters, sampler))
+        stale_before = self._transport.stale_retries
         try:
             driven = await drive(
                 load.phase,
@@ -225,7 +227,7 @@ class _Worker:
             telling.cancel()
         self._next_request = driven.next_request
         self._say(Progress(counters, self._recorder.failed))
-        self._say(Ended(driven))
+        self._say(Ended(replace(driven, stale_retries=self._transport.stale_retries - stale_before)))
 
     def _feed_of(self, load: Load) -> Feed:
         if not load.is_fed:

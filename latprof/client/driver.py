@@ -77,13 +77,17 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Driven:
-    """One phase as it was driven: its T0 (offsets count from it), its end, the first request number not used, and the generator's health."""
+    """One phase as it was driven: its T0 (offsets count from it), its end, the first request number not used, and the generator's health.
+
+    ``stale_retries`` counts its requests that were sent again because a kept connection had died under them.
+    """
 
     start_ns: int
     end_ns: int
     next_request: int
     interrupted: bool
     health: Health
+    stale_retries: int = 0
 
 
 async def drive(

@@ -65,6 +65,7 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"stale_retries": 50}, "stale_connections", "warning", "50 requests"),
     ({"refused": ("p99",), "requests_with_layers": 500}, "small_sample", "warning", "500 requests are too few for p99"),
     ({"refused": ("p90", "p99"), "p99_inflation": 4.0}, "small_sample", "warning", "about 250 independent"),
+    ({"refused": ("p50", "p90", "p99")}, "small_sample", "warning", "instead of p50, the mean of the slowest 5 % instead of p90 and p99"),
     ({"second_half_p50_ns": 260.0 * MS, "halves_apart": 5.0}, "drift", "warning", "a queue that grows"),
     ({"second_half_p50_ns": 160.0 * MS, "halves_apart": -5.0}, "drift", "warning", "a cold start"),
     ({"partial": True, "partial_reason": "it was killed"}, "partial", "warning", "it was killed"),

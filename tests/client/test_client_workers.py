@@ -104,6 +104,15 @@ async def test_the_same_load_on_one_worker_and_on_three(tmp_path: Path) -> None:
     assert (three.requests.request % 3 == three.requests.worker).all()
 
 
+async def test_connections_that_died_are_counted_in_their_phase(tmp_path: Path) -> None:
+    phases = (open_loop(2, every_ms=100.0, name="warmup"), open_loop(2, every_ms=100.0))
+    async with scripted(ANSWER, [Do.CLOSE], ANSWER) as peer, working(1, tmp_path, peer.url, *phases) as workers:
+        ends = [(await driven(workers))[0][0] for _ in phases]
+        await workers.close()
+    assert [end.stale_retries for end in ends if end is not None] == [1, 0]
+    assert workers.stale_retries == 1
+
+
 async def test_streams_of_several_workers_become_one_table_in_order_of_arrival(tmp_path: Path) -> None:
     run, _ = await whole_run(3, tmp_path / "run", open_loop(40, every_ms=2.0))
     folder = run.folder

@@ -11,6 +11,7 @@ from made_run import META, MS, NAMES, made_layers, made_report, made_run
 
 from latprof.layers.table import Conflict
 from latprof.report.values import build
+from latprof.report.words import facts
 from latprof.spans.store import Spans
 from latprof.units import NS_PER_S
 
@@ -86,6 +87,24 @@ def told(name: str, start_s: float, end_s: float, before_s: float, after_s: floa
     """A phase as the stub's gateway tells of it: CPU seconds before and after."""
     cpu = {moment: {"gateway": {"cpu_ns": used_s * NS_PER_S}} for moment, used_s in (("before", before_s), ("after", after_s))}
     return {"name": name, "start_ns": start_s * NS_PER_S, "end_ns": end_s * NS_PER_S, **cpu}
+
+
+def test_connections_that_died_in_the_warm_up_are_no_doubt_about_what_was_measured() -> None:
+    first = {"name": "warmup", "start_ns": 0, "end_ns": NS_PER_S, "stale_retries": 5}
+    assert "stale_connections" not in raised(phases=[first, measured()[0] | {"stale_retries": 0}], stale_retries=5)
+    assert made_report(phases=[first, measured()[0] | {"stale_retries": 2}], stale_retries=7).facts.stale_retries == 2
+    assert made_report(stale_retries=7).facts.stale_retries == 7  # a folder that does not tell the phases apart
+
+
+def test_retries_stand_beside_the_turns_that_were_planned() -> None:
+    run, layers, spans = made_run(planned={"measured": 1_202})
+    assert dict(facts(build(run, layers, spans)))["requests"].startswith("1202 sent in ")
+    again = run.requests.select(np.r_[np.arange(len(run.requests)), -2, -1])
+    attempts = np.r_[run.requests.attempt, 1, 1]
+    report = build(dataclasses.replace(run, requests=dataclasses.replace(again, attempt=attempts)), layers, spans)
+    assert dict(facts(report))["requests"].startswith("1202 and 2 retries sent in ")
+    fewer = build(dataclasses.replace(run, meta=run.meta | {"planned": {"measured": 1_250}}), layers, spans)
+    assert dict(facts(fewer))["requests"].startswith("1202 of 1250 planned sent in ")
 
 
 def test_of_several_phases_figures_are_the_worst_and_counts_are_of_all() -> None:

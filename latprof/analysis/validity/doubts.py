@@ -321,9 +321,11 @@ def small_sample(facts: Facts) -> Doubt | None:
         return None
     worth = facts.requests_with_layers / facts.p99_inflation
     told = f" (in the tail worth about {worth:.0f} independent ones)" if facts.p99_inflation > 1 else ""
-    text = (
-        f"{facts.requests_with_layers} requests{told} are too few for {_and(facts.refused)}; the mean of the slowest 5 % is shown instead"
-    )
+    upper = [label for label in facts.refused if label != "p50"]
+    instead = "the mean of the slowest 5 % is shown instead"
+    if len(upper) < len(facts.refused):
+        instead = "the mean is shown instead of p50" + (f", the mean of the slowest 5 % instead of {_and(upper)}" if upper else "")
+    text = f"{facts.requests_with_layers} requests{told} are too few for {_and(facts.refused)}; {instead}"
     return Doubt("small_sample", "warning", text, "run longer (p99 needs 1 000 independent requests), or at a lower rate")
 
 

@@ -53,7 +53,7 @@ def gather(
     facts = Facts(
         sent=counted.turns_sent,
         planned=_planned(meta, measured),
-        stale_retries=meta.get("stale_retries", 0),
+        stale_retries=_stale_retries(meta),
         ok=counted.ok,
         failed=counted.failed,
         errors=counted.errors,
@@ -125,6 +125,12 @@ def measured_phase(meta: Mapping[str, Any]) -> Mapping[str, Any]:
                 told.setdefault(name, []).append(value)
     together = {name: sum(values) if name in _COUNTED else max(values) for name, values in told.items()}
     return {**measured[0], "end_ns": measured[-1]["end_ns"], "health": together}
+
+
+def _stale_retries(meta: Mapping[str, Any]) -> int:
+    """Of the measured phases; of the whole run where the folder does not tell them apart."""
+    told = [phase for phase in meta.get("phases", ()) if "stale_retries" in phase]
+    return sum(phase["stale_retries"] for phase in told if phase.get("name") != WARMUP) if told else int(meta.get("stale_retries", 0))
 
 
 def _generator(of_run: Instrument) -> dict[str, Any]:
