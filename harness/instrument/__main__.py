@@ -27,6 +27,7 @@ from harness.instrument.truth_server import build, has_openssl
 from harness.verdict import Figure
 
 STREAMS = (1, 16, 64, 256, 1_024)
+_SPANS_REQUESTS = 1_600
 _LIGHT = {"numpy", "uvloop", "httptools", "pyarrow", "orjson"}
 
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     wanted = set(filter(None, options.only.split(",")))
     print(
-        f"nothing is drawn, so no seed; {options.seconds:g} s an arm; client on core {CLIENT_CORE}; load average {os.getloadavg()[0]:.2f}"
+        f"nothing is drawn but for spans (their seed stands there); {options.seconds:g} s an arm; client on core {CLIENT_CORE}; load average {os.getloadavg()[0]:.2f}"
     )
     with tempfile.TemporaryDirectory(prefix="latprof-instrument-") as folder:
         passed = _run(Path(folder), options.seconds, lambda part: not wanted or part in wanted)
@@ -74,8 +75,8 @@ def _run(folder: Path, seconds: float, is_wanted: Callable[[str], bool]) -> bool
     if is_wanted("ceiling"):
         _ceiling(server)
     if is_wanted("spans"):
-        head = "every other of 800 requests to the stub asks for spans; 40/s"
-        passed &= verdict.show("what asking for spans costs", head, spans_cost.figures(800))
+        head = f"half of n {_SPANS_REQUESTS} requests to the stub ask for spans, by lot; 40/s; seed {spans_cost.SEED}"
+        passed &= verdict.show("what asking for spans costs", head, spans_cost.figures(_SPANS_REQUESTS))
     return passed
 
 

@@ -1,4 +1,7 @@
-"""V19: what asking for spans costs. Every other request to the stub is sampled; all else is the same."""
+"""V19: what asking for spans costs. Half of the requests to the stub are sampled, drawn by lot as the gaps between them are; all else is the same.
+
+(With even gaps, turn and turn about, what the stub sends of one request would fall on the same place of a later one every time.)
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import uvloop
 
 from harness.verdict import Figure
@@ -24,21 +28,23 @@ from latprof.units import NS_PER_MS, NS_PER_S
 from latprof.workload.sessions import Session, Turn
 
 RATE_PER_S = 40.0
-# Nothing is drawn: the two halves then differ in nothing but the flag.
+SEED = 1
+_GAPS = (0.4, 1.6)  # times the mean
+# Of the stack nothing is drawn: the two halves then differ in nothing but the flag.
 STACK = Stub.model_validate(
     {"gateway": {"safety": "5ms", "auth": "1ms"}, "router": {"route": "800us"}, "decode": {"kv_transfer": "1500us", "t1": "2ms"}}
 )
 
 
-class Alternating:
-    """A transport that sends even sessions through one transport and odd ones through the other."""
+class ByLot:
+    """A transport that sends each session through the first of two or the second."""
 
-    def __init__(self, even: HttpTransport, odd: HttpTransport) -> None:
-        self._both = even, odd
+    def __init__(self, first: HttpTransport, second: HttpTransport, is_first: npt.NDArray[np.bool_]) -> None:
+        self._first, self._second, self._is_first = first, second, is_first
 
     async def send(self, ask: Ask, attempt: Attempt, chunks: ChunkLog) -> str:
         """Send it where it belongs."""
-        return await self._both[ask.session % 2].send(ask, attempt, chunks)
+        return await (self._first if self._is_first[ask.session] else self._second).send(ask, attempt, chunks)
 
 
 def figures(requests: int) -> list[Figure]:
@@ -65,20 +71,22 @@ async def _measure(requests: int) -> tuple[float, float]:
 
 async def _drive(url: str, requests: int) -> tuple[float, float]:
     sampled, unsampled = (HttpTransport(resolve_endpoint(Target(sampled=asks), url, os.environ)) for asks in (True, False))
-    gap_ns = round(NS_PER_S / RATE_PER_S)
+    lot = np.random.default_rng(SEED)
+    is_sampled = lot.permutation(np.arange(requests) % 2 == 0)
+    offsets_ns = np.cumsum(lot.uniform(*_GAPS, requests) * NS_PER_S / RATE_PER_S).astype(np.int64)
     turn = Turn("How long does it take?", 8, 4)
-    phase = Phase("measured", tuple(Planned(Session(number, (turn,)), number * gap_ns) for number in range(requests)), "constant")
+    phase = Phase("measured", tuple(Planned(Session(number, (turn,)), int(at_ns)) for number, at_ns in enumerate(offsets_ns)), "poisson")
     encode, ended = sampled.encoder(), list[Attempt]()
     rules = Rules("0" * 16, 1, 60 * NS_PER_S)
-    await drive(phase, Alternating(sampled, unsampled), feed_of(phase, encode), encode, ChunkLog(), rules, on_end=ended.append)
+    await drive(phase, ByLot(sampled, unsampled, is_sampled), feed_of(phase, encode), encode, ChunkLog(), rules, on_end=ended.append)
     for transport in (sampled, unsampled):
         await transport.close()
     ttft_ms = [
         [
             (one.first_token_ns - one.intended_ns) / NS_PER_MS
             for one in ended
-            if one.succeeded and one.session % 2 == odd and one.session > 80
+            if one.succeeded and is_sampled[one.session] == asks and one.session > 80
         ]
-        for odd in (0, 1)
+        for asks in (True, False)
     ]
     return float(np.median(ttft_ms[0])), float(np.median(ttft_ms[1]))
