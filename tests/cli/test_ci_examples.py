@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,13 @@ def scripts(block: Any) -> Iterator[str]:
     elif isinstance(block, list):
         for value in block:
             yield from scripts(value)
+
+
+def steps(block: Any) -> list[dict[str, Any]]:
+    """Every step of a workflow of GitHub's that uses an action."""
+    if isinstance(block, dict):
+        return [block] if "uses" in block else [step for value in block.values() for step in steps(value)]
+    return [step for value in block for step in steps(value)] if isinstance(block, list) else []
 
 
 COMMANDS = sorted({line for block in BLOCKS for line in scripts(block) if line.startswith("latprof ")})
@@ -79,6 +87,36 @@ def test_commands_of_workflows_live(command: str, place: Path) -> None:
     # So few requests say nothing; and a busy machine cannot be trusted.
     assert done.returncode in {3, 4}, done.stdout + done.stderr
     assert (place / "latprof-staging" / "gate.json").exists()
+
+
+def checkouts(block: Any) -> set[str]:
+    """Where latprof lies in a workflow, as `pip` and `uses` name it; GitLab checks out by itself."""
+    places = [step.get("with", {}) for step in steps(block) if step["uses"].startswith("actions/checkout@")]
+    elsewhere = {f"./{place['path']}" for place in places if "repository" in place}
+    return elsewhere or {"."}
+
+
+def test_workflows_install_latprof_from_a_checkout_of_it() -> None:
+    """A name would be looked up on a package index, where another latprof, or none, is."""
+    installed = [(block, shlex.split(line)) for block in BLOCKS for line in scripts(block) if "pip install" in line]
+    assert len(installed) == 2
+    for block, words in installed:
+        assert words[:2] == ["pip", "install"]
+        assert set(words[2:]) <= checkouts(block), words
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == "latprof"
+    runs = [block for block in BLOCKS for line in scripts(block) if line.startswith("latprof ")]
+    assert all(any(block is one for one, _ in installed) for block in runs)
+
+
+def test_the_action_is_used_from_a_checkout_of_it_with_inputs_it_has() -> None:
+    used = [(block, step) for block in BLOCKS for step in steps(block) if not step["uses"].startswith("actions/")]
+    assert len(used) == 1
+    for block, step in used:
+        assert step["uses"] in checkouts(block)
+        assert set(step["with"]) <= set(action()["inputs"])
+        for named in (step["with"][name] for name in ("simulate", "budget")):
+            assert (ROOT / named.removeprefix(f"{step['uses'].removeprefix('./')}/")).is_file()
 
 
 def test_the_budget_of_the_document_can_be_meant() -> None:
