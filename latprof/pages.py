@@ -12,7 +12,7 @@ from latprof.again import CONFIG, comparison_again, config_text, run_again, swee
 from latprof.analysis.verdicts.replications import SHARES
 from latprof.config import Config
 from latprof.errors import UsageError
-from latprof.observations.folder import load, read_meta
+from latprof.observations.folder import read_meta
 from latprof.observations.graph import load_steps
 from latprof.opening import Opened, courses_of
 from latprof.report.page.made import Made
@@ -20,7 +20,6 @@ from latprof.report.page.run import Shown, page
 from latprof.units import ms
 
 if TYPE_CHECKING:
-    from latprof.analysis.quantiles import Numbers
     from latprof.analysis.verdicts.arms import Arm
     from latprof.analysis.verdicts.compare import Comparison
     from latprof.budget import Budget
@@ -67,18 +66,10 @@ def write_comparison_page(told: Comparison, refused: Sequence[str], arms: tuple[
     from latprof.report.page.comparison import page as page_of_comparison
 
     sides = dict(zip("AB", zip((told.a, told.b), arms, strict=True), strict=True))
-    samples = {name: _samples(path) for name, (_, path) in sides.items()}
+    samples = {name: [one.values_ns for one in arm.runs] for name, (arm, _) in sides.items()}
     has_baseline = any(path.is_file() for path in arms)
     made = {name: _kept(arm) if has_baseline else _made(read_meta(runs_at(path)[0])) for name, (arm, path) in sides.items()}
     return _write(file, page_of_comparison(told, refused, samples, comparison_again(arms, told), made))
-
-
-def _samples(path: Path) -> list[Mapping[str, Numbers]]:
-    """Those of an arm's runs; a baseline keeps none."""
-    from latprof.baseline import runs_at
-    from latprof.report.page.distribution import of_run
-
-    return [] if path.is_file() else [of_run(load(folder)) for folder in runs_at(path)]
 
 
 def _kept(arm: Arm) -> Made:

@@ -21,6 +21,7 @@ from latprof.analysis.verdicts.arms import Arm
 from latprof.analysis.verdicts.compare import Change, Comparison, Moved
 from latprof.analysis.verdicts.differences import Verdict
 from latprof.analysis.verdicts.replications import FEW, SHARES, Selector
+from latprof.analysis.verdicts.steady import in_all
 from latprof.report import presets
 from latprof.report.inert import harmless
 from latprof.units import NS_PER_MS
@@ -128,7 +129,9 @@ def _arm(arm: Arm) -> str:
     runs = f"{len(arm.seeds)} run{'' if len(arm.seeds) == 1 else 's'}"
     seeds = ", ".join(map(str, arm.seeds[:8])) + (", ..." if len(arm.seeds) > 8 else "")
     virtual = ", in virtual time" if arm.conditions.is_simulated else ""
-    return f"{arm.name}: {runs}, seed{'' if len(arm.seeds) == 1 else 's'} {seeds}; {arm.conditions.arrival_model}{virtual}"
+    requests = sum(one.requests for one in arm.runs)
+    counts = f"; {requests} requests count: {in_all([one.steady for one in arm.runs])}" if arm.runs else ""
+    return f"{arm.name}: {runs}, seed{'' if len(arm.seeds) == 1 else 's'} {seeds}; {arm.conditions.arrival_model}{virtual}{counts}"
 
 
 # --- tables -------------------------------------------------------------------------------------------------------------------------------

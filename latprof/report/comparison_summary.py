@@ -42,6 +42,10 @@ def _arm(arm: Arm) -> dict[str, Any]:
         "doubts": [{"id": doubt.id, "level": doubt.level, "text": doubt.text} for doubt in arm.doubts],
         "arrival_model": arm.conditions.arrival_model,
         "simulated": arm.conditions.is_simulated,
+        "runs": [
+            {"seed": seed, "requests": one.requests, "cut_requests": one.steady.cut_requests, "steady": one.steady.words}
+            for seed, one in zip(arm.seeds, arm.runs, strict=False)  # a baseline keeps none
+        ],
         "presets": None if arm.presets is None else list(presets.lines(arm.presets)),
     }
 

@@ -14,8 +14,10 @@ from latprof.analysis.validity.doubts import Doubt
 from latprof.analysis.verdicts.arms import Arm, Key, arm_of
 from latprof.analysis.verdicts.compare import Comparison, compare
 from latprof.analysis.verdicts.replications import Selector
-from latprof.report.comparison import headline, layer_verdict, render, write
+from latprof.analysis.verdicts.steady import Steady
+from latprof.report.comparison import arms, headline, layer_verdict, render, write
 from latprof.report.comparison_summary import summary
+from latprof.units import NS_PER_S
 
 
 def arm(first: int, runs: int = 5, n: int = 600, **other: Any) -> Arm:
@@ -120,3 +122,21 @@ def test_no_percentile_is_told_of_too_few_requests() -> None:
     lines = {line.strip()[:8]: line.split() for line in shown.splitlines()}
     assert lines["ttft p99"][2:] == ["-"] * 6 + ["unknown"]
     assert lines["ttft p50"][2] != "-"
+
+
+def test_each_arm_says_how_many_requests_count_and_what_was_cut() -> None:
+    cut = Steady(0, cut_requests=40, cut_ns=2 * NS_PER_S, warmup_ns=3 * NS_PER_S)
+    made = [replace(replication((seed,), 0.5, 600), steady=cut) for seed in (1, 2)]
+    one, two = arm_of("one", made[:1]), arm_of("two", made)
+    shown = " ".join(text_of(compare(one, two)).split())
+    assert "; 600 requests count: 3.0 s of warm-up, and 40 requests (2.0 s) of the measured load cut B two: 2 runs" in shown
+    assert "; 1200 requests count: 6.0 s of warm-up, and 80 requests (4.0 s) of the measured load cut, in all" in shown
+    told = summary(compare(one, two))["arms"]
+    assert [(run["seed"], run["requests"], run["cut_requests"], run["steady"]) for run in told["b"]["runs"]] == [
+        (seed, 600, 40, cut.words) for seed in two.seeds
+    ]
+    by_plan = arm_of("by plan", [replace(run, steady=Steady(0, is_asked=False)) for run in made])
+    assert f"1200 requests count: {Steady(0, is_asked=False).words}" in " ".join(text_of(compare(one, by_plan)).split())
+    kept = compare(replace(one, runs=()), two)  # as a baseline keeps it
+    assert "requests count" not in next(arms(kept))
+    assert summary(kept)["arms"]["a"]["runs"] == []

@@ -12,10 +12,12 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from latprof.analysis.quantiles import Numbers
 from latprof.analysis.validity.doubts import Doubt
 from latprof.analysis.verdicts.conditions import Conditions, conditions, differences
 from latprof.analysis.verdicts.estimates import Estimate, without_interval
 from latprof.analysis.verdicts.replications import DECOMPOSED, ERRORS, GOODPUT, SHARES, Replication, Selector, estimate, layer_names
+from latprof.analysis.verdicts.steady import Steady
 from latprof.analysis.verdicts.trust import about_layers, check_once, doubts_of
 from latprof.errors import UsageError
 
@@ -41,11 +43,21 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Counted:
+    """What counts of one run: ``requests``, failures included, from its ``steady`` state on, and the samples of its metrics as in its figures."""
+
+    requests: int
+    steady: Steady
+    values_ns: Mapping[str, Numbers]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Arm:
     """``figure`` gives any figure of the arm; ``seeds`` are those of its replications, in order, as are the figures of every estimate.
 
     ``metrics`` are those it has values of, ``layers`` the layers that its decomposed metrics are made of, in path order. ``presets`` are what its
-    stack took from presets, as run.json holds it; None of a baseline, which does not keep it.
+    stack took from presets, as run.json holds it; None of a baseline, which does not keep it. ``runs`` are in the order of ``seeds``, and
+    likewise none of a baseline.
     """
 
     name: str
@@ -56,6 +68,7 @@ class Arm:
     conditions: Conditions
     doubts: tuple[Doubt, ...] = ()
     presets: tuple[Mapping[str, Any], ...] | None = None
+    runs: tuple[Counted, ...] = ()
 
     @property
     def valid(self) -> bool:
@@ -99,6 +112,7 @@ def arm_of(name: str, replications: Sequence[Replication]) -> Arm:
         conditions=found[0],
         doubts=doubts,
         presets=tuple(ordered[0].meta.get("presets", ())),
+        runs=tuple(Counted(len(one.failed), one.steady, one.values_ns) for one in ordered),
     )
 
 

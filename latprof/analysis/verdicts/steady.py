@@ -7,7 +7,7 @@ r"""Where the steady state of a run begins, and whether it has one: MSER-5 with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,14 @@ class Steady:
             return "the load changes by plan: nothing was cut, and no steady state is asked for"
         before = f"{self.warmup_ns / NS_PER_S:.1f} s of warm-up"
         return f"{before}, and {self.cut_requests} requests ({self.cut_ns / NS_PER_S:.1f} s) of the measured load cut"
+
+
+def in_all(runs: Sequence[Steady]) -> str:
+    """The cuts of several runs in a sentence."""
+    if len(runs) == 1 or not any(one.is_asked for one in runs):
+        return runs[0].words
+    sums = {name: sum(getattr(one, name) for one in runs) for name in ("cut_requests", "cut_ns", "warmup_ns")}
+    return f"{Steady(0, **sums).words}, in all"
 
 
 def steady(intended_ns: IntArray, ttft_ns: IntArray, warmup_ns: int = 0) -> Steady:

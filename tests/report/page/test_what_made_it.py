@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_pages import Element, elements, html_of, made, made_comparison, made_sweep, samples
+from made_pages import Element, elements, embedded, html_of, made, made_comparison, made_sweep, samples
 
 from latprof.analysis.sweeps.operational import Loop
 from latprof.analysis.verdicts.compare import compare
@@ -116,6 +117,16 @@ def test_pages_of_folders_read_it_there(runs: list[Path], tmp_path: Path) -> Non
         compare(read_arm(runs[0]), read_arm(runs[1])), (), (runs[0], runs[1]), tmp_path / "compare.html"
     ).read_text()
     assert [text.strip() for text in _marked(page)] == ["rate_per_s: 20.0", "rate_per_s: 30.0"]
+
+
+def test_the_distributions_of_a_comparison_are_of_the_requests_of_its_figures(runs: list[Path], tmp_path: Path) -> None:
+    told = compare(read_arm(runs[0]), read_arm(runs[1]))
+    (run,) = told.a.runs
+    late = replace(run, values_ns={metric: values[15:] for metric, values in run.values_ns.items()})
+    page = write_comparison_page(replace(told, a=replace(told.a, runs=(late,))), (), (runs[0], runs[1]), tmp_path / "c.html").read_text()
+    drawn = embedded(page, "pictures")["pictures"]["tails"]
+    counted = [run.requests - 15, told.b.runs[0].requests]
+    assert {metric: [arm["n"] for arm in one["arms"]] for metric, one in drawn.items()} == {"ttft": counted, "e2el": counted}
 
 
 def test_beside_a_baseline_stands_what_one_keeps_of_both(runs: list[Path], tmp_path: Path) -> None:
