@@ -136,6 +136,12 @@ def run(
     inject_delay: Annotated[
         str | None, typer.Option(metavar="gateway=0,5,20,50ms", help="causal check: delay requests at random; docs/causal.md")
     ] = None,
+    inject_listen: Annotated[
+        str | None, typer.Option(metavar="[HOST:]PORT", help="the delays inside your stack: point the gateway's upstream here")
+    ] = None,
+    inject_upstream: Annotated[
+        str | None, typer.Option(metavar="http://HOST:PORT", help="and say where it pointed before: requests go on from here to there")
+    ] = None,
     html: Html = True,
     dry_run: Annotated[bool, typer.Option(help="print the plan, send nothing")] = False,
     sweep_: Annotated[
@@ -193,7 +199,7 @@ def run(
         Said("spans.hops", "--hops", hops.split(",") if hops else None),
         Said("goodput", "--goodput", goodput_said(goodput)),
         Said("out", "--out", out),
-        *injected_said(inject_delay),
+        *injected_said(inject_delay, inject_listen, inject_upstream),
         *assignments(set_),
     )
     of_a_gate = {

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from latprof.config_inject import Inject
+from latprof.config_inject import Inject, check_place
 from latprof.config_stub import STAGES, BalancingPolicy, Decode, Engine, Fault, Gateway, Prefill, Router, Stage, Station, Stub
 from latprof.config_values import DurationNs, PositiveInt, Section, ServiceTime, Share, ShareLaw, Shares, TokenCount, law
 from latprof.errors import ConfigError
@@ -325,11 +325,9 @@ class Config(Section):
             return self
         if self.targets:
             raise ValueError(f"inject: one hop stands in front of one target, got {len(self.targets)} targets; measure them one by one")
-        if self.inject.before != "gateway" and not self.uses_stub:
-            raise ValueError(
-                f"inject.before: {self.inject.before} is a stage of the stack in a box, but target.url names another stack, whose insides"
-                " latprof cannot reach; say gateway (in front of everything), or point the stack's own upstream at a hop"
-            )
+        check_place(self.inject, uses_stub=self.uses_stub)
+        if self.inject.has_own_address:  # the client does not speak through it
+            return self
         for key in ("proxy", "proxy_auth_env"):
             if getattr(self.target, key) is not None:
                 raise ValueError(f"inject: the hop speaks through no proxy, but target.{key} is given; drop one of the two")

@@ -159,14 +159,15 @@ def warmup_said(text: str | None) -> tuple[Said, ...]:
     return Said("load.warmup_requests", "--warmup", count), Said("load.warmup", "--warmup", duration)
 
 
-def injected_said(text: str | None) -> tuple[Said, ...]:
-    """``STAGE=DELAYS``; what is wrong with either is said by the configuration."""
+def injected_said(text: str | None, listen: str | None, upstream: str | None) -> tuple[Said, ...]:
+    """``STAGE=DELAYS``, and where the hop stands; what is wrong with any is said by the configuration."""
+    address = Said("inject.listen", "--inject-listen", listen), Said("inject.upstream", "--inject-upstream", upstream)
     if text is None:
-        return ()
+        return address
     stage, equals, delays = text.partition("=")
     if not equals:
         raise UsageError(f"--inject-delay wants STAGE=DELAYS such as gateway=0,5,20,50ms, got {text!r}")
-    return Said("inject.before", "--inject-delay", stage.strip()), Said("inject.delays", "--inject-delay", delays)
+    return Said("inject.before", "--inject-delay", stage.strip()), Said("inject.delays", "--inject-delay", delays), *address
 
 
 def goodput_said(text: str | None) -> dict[str, str] | None:

@@ -47,7 +47,7 @@ def open_run(folder: Path | str) -> Opened:
     from latprof.analysis.task import task_layers
     from latprof.observations.folder import load
     from latprof.observations.graph import load_steps
-    from latprof.pipeline_inject import injection_of, with_injected
+    from latprof.pipeline_inject import injection_of, place_in, with_injected
     from latprof.report.values import build
 
     folder = Path(folder)
@@ -57,7 +57,7 @@ def open_run(folder: Path | str) -> Opened:
     tables = tables_of(observed, spans)
     tasks = task_layers(tables.e2el, observed.requests, load_steps(folder))
     layers = {table.metric: table for table in (tables.ttft, tables.e2el, *([tasks.layers] if tasks.have_several_steps else []))}
-    report = build(observed, tables.ttft, received, tables.e2el, tasks, injection_of(observed))
+    report = build(observed, tables.ttft, received, tables.e2el, tasks, injection_of(observed, place_in(observed, spans)))
     return Opened(report, observed, spans, tables, layers)
 
 
@@ -91,7 +91,7 @@ def courses_of(opened: Opened, rows: Iterable[int]) -> Iterator[Course]:
     if has_layers(observed.folder):
         return laid_out(opened.tables.e2el, observed.requests, rows)
     anchor = WallAnchor(**observed.meta["anchor"])
-    hops = tuple(observed.meta["config"]["spans"]["hops"])
+    hops = hops_of(observed, opened.spans)
     return placed(opened.tables, observed.requests, opened.spans, anchor, rows, hops)
 
 
@@ -104,7 +104,15 @@ def tables_of(observed: Run, spans: Spans) -> Tables:
     if has_layers(observed.folder):
         return Tables(*(load_layers(observed.folder, observed.requests, metric) for metric in ("ttft", "e2el")))
     anchor = WallAnchor(**observed.meta["anchor"])
-    return build_layers(observed.requests, spans, anchor, tuple(observed.meta["config"]["spans"]["hops"]))
+    return build_layers(observed.requests, spans, anchor, hops_of(observed, spans))
+
+
+def hops_of(observed: Run, spans: Spans) -> tuple[str, ...]:
+    """The hops of a run from the client inwards, as its configuration says; an injecting hop among them where its delays show that it stands."""
+    from latprof.pipeline_inject import place_in
+
+    place = place_in(observed, spans)
+    return tuple(observed.meta["config"]["spans"]["hops"]) if place is None else place.order
 
 
 def spans_of(observed: Run) -> Spans:

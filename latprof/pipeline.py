@@ -162,6 +162,7 @@ async def _measure(session: _Session) -> None:
         _tell(session.watch, "starting the span receiver")
         receiver = await _receive_spans(session, stack)
         injector = Injector(config, session.folder, session.run_id, stack)
+        await injector.inside()
         session.meta |= injector.meta
         if config.uses_stub:
             _tell(session.watch, "bringing the stack in a box up")
@@ -174,11 +175,14 @@ async def _measure(session: _Session) -> None:
         workers = _start_workers(session, targets, stack)  # they come up while the endpoints are asked
         _tell(session.watch, f"asking once before the load: {', '.join(str(endpoint.address) for endpoint in targets.endpoints)}")
         asked = [await _reach(session, endpoint, stack) for endpoint in targets.endpoints]
+        if not session.stop.is_set():
+            await injector.reached()
         # One answer for all: what one of several targets refuses is asked of none.
         await _drive(session, workers, targets, stub, include_usage=all(asked))
         _tell(session.watch, "waiting for late spans")
         await _collect(session, receiver, stub)
         await injector.end()
+        session.meta |= injector.meta
 
 
 async def _receive_spans(session: _Session, stack: contextlib.AsyncExitStack) -> Receiver:

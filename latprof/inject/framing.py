@@ -15,10 +15,12 @@ MOST_HEAD_BYTES = 256 * 1024
 
 _HEAD_END = b"\r\n\r\n"
 _TRACEPARENT = re.compile(rb"\r\ntraceparent:[ \t]*[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}", re.IGNORECASE)
+_HOST = re.compile(rb"(\r\nhost:[ \t]*)[^\r\n]*:(\d+)[ \t]*\r\n", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*\bchunked[ \t]*\r\n", re.IGNORECASE)
 _SIZE = re.compile(rb"\s*([0-9a-fA-F]{1,16})\s*(?:;[^\r\n]*)?")
 _MOST_LINE_BYTES = 8192
+_HTTP_2 = b"PRI * HTTP/2"
 
 
 class Part(NamedTuple):
@@ -52,7 +54,7 @@ class Framer:
         """The parts that ``data`` completes: heads whole, bodies as they come.
 
         Raises:
-            FramingError: a head without end, or a chunk without a size.
+            FramingError: a head without end or of HTTP/2, or a chunk without a size.
         """
         self._held += data
         step = {
@@ -79,6 +81,8 @@ class Framer:
             if len(self._held) > MOST_HEAD_BYTES:
                 raise FramingError(f"no end of the request's head within {MOST_HEAD_BYTES} bytes")
             return None
+        if self._held.startswith(_HTTP_2):
+            raise FramingError("it is HTTP/2, and only HTTP/1.1 is read; set HTTP/1.1 for this upstream")
         head = self._take(end + len(_HEAD_END))
         length = _LENGTH.search(head)
         if _CHUNKED.search(head):
@@ -118,6 +122,14 @@ class Framer:
                 raise FramingError("a line of a chunked body has no end")
             return None
         return self._take(end + 1)
+
+
+def addressed_to(head: bytes, port: int, authority: str) -> bytes:
+    """``head`` with ``authority`` for its ``Host`` where that names ``port``; as it is where it names another place."""
+    match = _HOST.search(head)
+    if match is None or int(match[2]) != port:
+        return head
+    return b"".join((head[: match.start()], match[1], authority.encode(), b"\r\n", head[match.end() :]))
 
 
 def trace_of(head: bytes) -> tuple[str, str]:

@@ -4,7 +4,8 @@ client ──head, body──> hop ──(head held back for its delay)──> u
        <─────────────── every byte as it comes ───────────────
 
 One upstream connection per client connection, opened with it and closed with it: who may use a connection again stays the client's choice.
-Its order comes as one line of JSON on stdin, which then stays open; its end, or SIGTERM, ends the hop. It says its port on stdout.
+Its order comes as one line of JSON on stdin, which then stays open; its end, or SIGTERM, ends the hop. It says its port on stdout, and after every
+line more on stdin how many requests it has had.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
+import socket
 import ssl
 import sys
 import time
@@ -24,8 +27,8 @@ import uvloop
 from latprof.client.tls import tls_context
 from latprof.clock import Timer, precise_timer
 from latprof.errors import LatprofError
-from latprof.inject.framing import Framer, FramingError, trace_of
-from latprof.inject.order import HopOrder, Upstream
+from latprof.inject.framing import Framer, FramingError, addressed_to, trace_of
+from latprof.inject.order import Counts, HopOrder, Upstream
 from latprof.observations.injected import InjectLog, Passage
 from latprof.schedule.delays import Delays
 from latprof.units import MISSING_NS
@@ -34,6 +37,7 @@ _READ_BYTES = 256 * 1024
 _FLUSH_S = 0.5
 _CONNECT_S = 30.0
 _LINGER_S = 1.0
+_BACKLOG = 1024
 
 
 def main() -> None:
@@ -50,15 +54,16 @@ async def _serve(order: HopOrder) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
-    loop.add_reader(sys.stdin.fileno(), stopped.set)  # nothing more is ever written to it: readable means closed
     timer = precise_timer()
     log = InjectLog(Path(order.folder))
-    hop = Hop(order, timer)
-    server = await asyncio.start_server(hop.serve, "127.0.0.1", 0, limit=_READ_BYTES, backlog=1024)
+    listening = socket.create_server(("127.0.0.1", 0)) if order.listen_fd is None else socket.socket(fileno=order.listen_fd)
+    port = listening.getsockname()[1]
+    hop = Hop(order, timer, known_as=None if order.listen_fd is None else port)
+    loop.add_reader(sys.stdin.fileno(), _listen_to_parent, hop, stopped)
+    server = await asyncio.start_server(hop.serve, sock=listening, limit=_READ_BYTES, backlog=_BACKLOG)
     gc.collect()
     gc.freeze()
-    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
-    sys.stdout.flush()
+    _say(str(port))
     while not stopped.is_set():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), _FLUSH_S)
@@ -68,6 +73,19 @@ async def _serve(order: HopOrder) -> None:
     log.write(hop.take_over())
     log.close()
     timer.close()
+
+
+def _listen_to_parent(hop: Hop, stopped: asyncio.Event) -> None:
+    """A line asks for the counts; the end of stdin is the end."""
+    if os.read(sys.stdin.fileno(), 4096):
+        _say(orjson.dumps(hop.counts._asdict()).decode())
+    else:
+        stopped.set()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 class _Going:
@@ -95,16 +113,18 @@ class _Going:
 
 
 class Hop:
-    """Every connection through the hop. Block 0 begins with it."""
+    """Every connection through the hop. Block 0 begins with it. ``known_as``: its port, where others than latprof are pointed at it."""
 
-    def __init__(self, order: HopOrder, timer: Timer) -> None:
+    def __init__(self, order: HopOrder, timer: Timer, known_as: int | None = None) -> None:
         self._order = order
+        self._known_as = known_as
         self._delays = Delays(order.delays_ns, order.block_ns, order.per, order.seed)
         self._timer = timer
         self._begun_ns = time.monotonic_ns()
         self._tls = None if order.upstream.tls is None else tls_context(order.upstream.tls)
         self._over: list[Passage] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self.counts = Counts(0, 0)
 
     def take_over(self) -> list[Passage]:
         """The passages that have ended since last asked."""
@@ -147,10 +167,17 @@ class Hop:
         """A head came; None for a request that is none of this run's."""
         received_ns = time.monotonic_ns()
         trace = trace_of(head)
+        own, others = self.counts
         if not trace[0].startswith(self._order.run_id):
+            self.counts = Counts(own, others + 1)
             return None
+        self.counts = Counts(own + 1, others)
         block = (received_ns - self._begun_ns) // self._order.block_ns
         return _Going(trace, block, self._delays.of(trace[0], block), received_ns)
+
+    def onward(self, head: bytes) -> bytes:
+        """A head as it would come without the hop: with the upstream's address where it has the hop's."""
+        return head if self._known_as is None else addressed_to(head, self._known_as, self._order.upstream.authority)
 
     async def hold(self, going: _Going) -> None:
         """Wait for its delay; no delay is no wait at all."""
@@ -215,11 +242,13 @@ class _Connection:
         while data := await reader.read(_READ_BYTES):
             try:
                 for part in self._framer.feed(data):
+                    onward = part.data
                     if part.is_head:
                         await self._begin(part.data)
                         if reader.at_eof():
                             return  # its client has gone meanwhile: nobody waits for an answer
-                    (await self._connecting)[1].write(part.data)
+                        onward = self._hop.onward(part.data)
+                    (await self._connecting)[1].write(onward)
             except FramingError as error:
                 await self.refuse(f"cannot read the request: {error}")
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from latprof.client.tls import TlsFiles
 from latprof.schedule.delays import Per
@@ -20,14 +20,30 @@ class Upstream:
     tls: TlsFiles | None = None
 
     @property
+    def authority(self) -> str:
+        """The ``Host`` of requests that go there."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (80 if self.tls is None else 443) else f"{host}:{self.port}"
+
+    @property
     def shown(self) -> str:
         """For messages."""
         return self.unix_socket or f"{self.host}:{self.port}"
 
 
+class Counts(NamedTuple):
+    """Requests the hop has had: of this run, and others, which it leaves alone."""
+
+    own: int
+    others: int
+
+
 @dataclass(frozen=True, slots=True)
 class HopOrder:
-    """Everything the hop needs: where to, what to draw delays from, and where to write down what it did."""
+    """Everything the hop needs: where to, what to draw delays from, and where to write down what it did.
+
+    ``listen_fd`` is a socket it is started with, which others are pointed at; None takes a free port of loopback, for latprof itself.
+    """
 
     folder: str
     run_id: str
@@ -36,6 +52,7 @@ class HopOrder:
     block_ns: int
     per: Per
     seed: int
+    listen_fd: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""

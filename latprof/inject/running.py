@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import IO, Self
 
 import orjson
 
-from latprof.errors import LatprofError
-from latprof.inject.order import HopOrder
+from latprof.errors import LatprofError, UsageError
+from latprof.inject.order import Counts, HopOrder
 
 _START_S = 30.0
 _STOP_S = 5.0
+_ANSWER_S = 5.0
 _STDERR_TAIL = 2000
 
 
@@ -43,6 +45,17 @@ class RunningHop:
         code = self._process.returncode
         return "" if code is None else f"the injecting hop ended with {code}: {_tail(self._stderr)}"
 
+    async def counts(self) -> Counts | None:
+        """How many requests it has had; None where it does not answer."""
+        told, asked = self._process.stdout, self._process.stdin
+        if told is None or asked is None or self._process.returncode is not None:
+            return None
+        try:
+            asked.write(b"\n")
+            return Counts(**orjson.loads(await asyncio.wait_for(told.readline(), _ANSWER_S)))
+        except (OSError, TimeoutError, ValueError):
+            return None
+
     async def stop(self) -> None:
         """End it and wait for it. Safe to call twice."""
         if self._process.returncode is None:
@@ -63,12 +76,30 @@ class RunningHop:
         self._stderr.close()
 
 
-async def start(order: HopOrder) -> RunningHop:
-    """Start the hop and wait until it listens.
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that waits at this address.
+
+    Raises:
+        UsageError: it cannot be had.
+    """
+    try:
+        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UsageError(
+            f"inject.listen (--inject-listen) {host}:{port}: cannot be listened at ({error.strerror or error}); say a free port of this"
+            " machine, and point the gateway at it"
+        ) from None
+
+
+async def start(order: HopOrder, listening: socket.socket | None = None) -> RunningHop:
+    """Start the hop and wait until it listens: at a free port, or with ``listening``, which is closed here.
 
     Raises:
         HopStartError: it did not come up; with the tail of its stderr.
     """
+    if listening is not None:
+        order = replace(order, listen_fd=listening.fileno())
     stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the hop has ended
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -78,7 +109,10 @@ async def start(order: HopOrder) -> RunningHop:
         stdout=asyncio.subprocess.PIPE,
         stderr=stderr,
         start_new_session=True,  # a Ctrl-C in the terminal reaches the parent alone
+        pass_fds=() if listening is None else (listening.fileno(),),
     )
+    if listening is not None:
+        listening.close()
     if process.stdin is None or process.stdout is None:
         raise HopStartError("the injecting hop must be started with pipes")
     process.stdin.write(orjson.dumps(order.as_json(), option=orjson.OPT_APPEND_NEWLINE))

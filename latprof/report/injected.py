@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
-from latprof.analysis.causal.injection import Effect, Injection, reading
+from latprof.analysis.causal.injection import Effect, Injection, Site, reading
 from latprof.analysis.causal.slopes import Slope
 from latprof.units import NS_PER_MS, NS_PER_S
 
@@ -23,7 +24,20 @@ def design(injection: Injection) -> str:
     delays = ", ".join(f"{delay_ns / NS_PER_MS:g}" for delay_ns in sorted(drawn.delays_ns))
     how = {"request": "per request", "block": "per block", "both": "per request and per block in turn"}[drawn.per]
     blocks = f"{injection.blocks} blocks of {drawn.block_ns / NS_PER_S:g} s"
-    return f"{delays} ms before {injection.before}, drawn {how} ({injection.requests} requests in {blocks})"
+    return f"{delays} ms before {injection.before}, drawn {how} ({injection.requests} requests in {blocks}){_site(injection.site)}"
+
+
+def _site(site: Site | None) -> str:
+    """Where the hop stood, and what tells."""
+    if site is None:
+        return ""
+    parts = [f" at {site.address}"]
+    if site.in_front or site.behind:
+        sides = ((site.in_front, "did not wait for the delay, and lies in front"), (site.behind, "did, and lies behind"))
+        parts += [f"{', '.join(hops)} {said}" for hops, said in sides if hops]
+    if site.others:
+        parts.append(f"{site.others} requests of others passed undelayed")
+    return "; ".join(parts)
 
 
 def warnings(injection: Injection) -> Iterator[str]:
@@ -33,12 +47,22 @@ def warnings(injection: Injection) -> Iterator[str]:
         return
     if injection.missed:
         yield f"{injection.missed} measured requests did not pass the hop"
+    if injection.again:
+        yield f"{injection.again} times a request passed the hop once more, asked or sent again, with its delay each time: it is slowed by all of them"
+    yield from _doubts_of(injection.site, injection.before)
     if injection.failed:
         yield f"{injection.failed} delayed requests failed, and are in no slope"
     if injection.not_as_drawn:
         yield f"{injection.not_as_drawn} requests were not delayed as the seed draws: the record, or the configuration, is of another run"
     if injection.off_p99_ns > _TOO_FAR_NS:
         yield f"delays were {injection.off_p99_ns / NS_PER_MS:.1f} ms longer than drawn at p99: the machine is busy"
+
+
+def _doubts_of(site: Site | None, before: str) -> Iterator[str]:
+    if site is not None and before in site.in_front:
+        yield f"{before} began without waiting for the delay: the hop does not stand in front of it"
+    if site is not None and site.untold:
+        yield f"where {', '.join(site.untold)} is, before the hop or behind it, is taken from its name: no span of it tells (--hops says it)"
 
 
 def rows(injection: Injection) -> Iterator[tuple[str, ...]]:
@@ -69,6 +93,8 @@ def as_json(injection: Injection) -> dict[str, Any]:
         "failed": injection.failed,
         "not_as_drawn": injection.not_as_drawn,
         "off_p99_ms": None if math.isnan(injection.off_p99_ns) else injection.off_p99_ns / NS_PER_MS,
+        "again": injection.again,
+        "site": None if injection.site is None else asdict(injection.site),
         "slopes": {effect.metric: _effect(effect) for effect in injection.effects},
         "reading": conclusion(injection),
     }

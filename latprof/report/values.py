@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,8 @@ def build(
         metrics["itl"] = distribution_of(gaps_of(ok, run.segments))
     shown = _shown(run, layers)
     facts = gather(run, layers, spans, shown, counted, rates, metrics["ttft"], sampled["ttft"], metrics["itl"].percentiles[0])
+    if injection is not None:
+        facts = replace(facts, delayed=injection.requests + injection.failed, undelayed=injection.missed)
     objectives = meta.get("config", {}).get("goodput") or {}
     tokens = streamed_tokens(ok, run.chunks)
     has_tokens = known(tokens) & (ok.token_chunks > 0)

@@ -92,6 +92,8 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"conflicts": {"prefill": 100}}, "conflicts", "warning", "prefill 100"),
     ({"buffering": Buffering("haproxy", 1.0, 480.0 * MS, 300)}, "buffering", "warning", "haproxy holds streams for 480 ms"),
     ({"cap_wait_share": 0.2}, "cap_held", "note", "20 %"),
+    ({"undelayed": 300}, "undelayed", "fatal", "there is no slope"),
+    ({"delayed": 96, "undelayed": 4}, "undelayed", "warning", "4 of 100 requests (4.0 %) did not pass the injecting hop"),
     ({"stages": (StageFacts("gateway", 12.0 * MS, 0.2),)}, "stub_bound", "fatal", "gateway (12 ms off"),
     ({"stages": (StageFacts("decode", 0.1 * MS, 0.9),)}, "stub_bound", "fatal", "decode"),
     ({"stages_died": "gateway ended with 1: oops"}, "stub_bound", "fatal", "oops"),
@@ -124,6 +126,7 @@ def test_each_fact_raises_its_doubt_and_no_other(change: dict[str, Any], name: s
         {"second_half_p50_ns": 208.0 * MS, "halves_apart": 9.0},  # sure, and too small to matter
         {"second_half_p50_ns": 260.0 * MS, "halves_apart": 2.0},  # large, and chance
         {"span_coverage": 0.95},
+        {"delayed": 99, "undelayed": 1},
         {"unattributed_share_p50": 0.05},
         {"buffering": Buffering("haproxy", 0.1, 480.0 * MS, 3)},
         {"cap_wait_share": 0.01},

@@ -62,6 +62,14 @@ async def refused_command(tmp_path: Path, *arguments: str | Path) -> str:
             "inject.before (--inject-delay): router is a stage of the stack in a box",
         ),
         (
+            ["--url", "http://a", "--inject-delay", "engine=0,5ms", "--inject-listen", "9100"],
+            "inject.listen (--inject-listen) needs inject.upstream, got none",
+        ),
+        (
+            ["--url", "http://a", "--inject-delay", "engine=0,5ms", "--inject-listen", "engine", "--inject-upstream", "http://b"],
+            "inject.listen (--inject-listen): must be a port from 1 to 65535, or host:port, such as 9100 or 127.0.0.1:9100, got 'engine'",
+        ),
+        (
             ["--request-rate", "5", "--concurrency", "3"],
             "load.concurrency (--concurrency) makes a closed loop and load.rate_per_s (--request",
         ),

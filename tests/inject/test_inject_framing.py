@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latprof.inject.framing import MOST_HEAD_BYTES, Framer, FramingError, Part, trace_of
+from latprof.inject.framing import MOST_HEAD_BYTES, Framer, FramingError, Part, addressed_to, trace_of
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 GET = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -52,6 +52,18 @@ def test_a_body_goes_on_as_it_comes_and_a_head_only_whole() -> None:
 def test_what_is_no_request_is_said(wrong: bytes) -> None:
     with pytest.raises(FramingError):
         list(Framer().feed(wrong))
+
+
+def test_http_2_is_told_what_to_do() -> None:
+    with pytest.raises(FramingError, match=r"it is HTTP/2, .* set HTTP/1\.1 for this upstream"):
+        list(Framer().feed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
+
+
+def test_the_hops_own_address_becomes_that_of_the_upstream_and_no_other_does() -> None:
+    head = b"POST /v1 HTTP/1.1\r\nHOST: 127.0.0.1:9100\r\nx: 127.0.0.1:9100\r\n\r\n"
+    assert addressed_to(head, 9100, "vllm:8001") == b"POST /v1 HTTP/1.1\r\nHOST: vllm:8001\r\nx: 127.0.0.1:9100\r\n\r\n"
+    assert addressed_to(head, 9101, "vllm:8001") == head
+    assert addressed_to(GET, 9100, "vllm:8001") == GET
 
 
 def test_the_trace_is_read_from_the_head_whatever_its_case() -> None:

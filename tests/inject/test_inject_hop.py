@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from hop_peer import OK, RUN_ID, answers_ok, ask, hop_before, order, read_request, serving
 
-from latprof.inject.running import HopStartError, start
+from latprof.errors import UsageError
+from latprof.inject.order import Counts
+from latprof.inject.running import HopStartError, listen, start
 from latprof.observations.injected import compact_injected, load_injected, rows_of
 from latprof.schedule.delays import Delays
 from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
@@ -125,6 +127,36 @@ async def test_requests_of_somebody_else_pass_untouched_and_leave_no_row(tmp_pat
     made = load_injected(tmp_path)
     assert made is not None
     assert len(made) == 0
+
+
+async def test_a_gateway_is_waited_for_at_the_address_that_was_asked_for(tmp_path: Path) -> None:
+    """The upstream reads its own address, and both kinds of requests are counted."""
+    heads: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (head := (await read_request(reader))[0]) != b"":
+            heads.append(head)
+            writer.write(OK)
+
+    with listen("127.0.0.1", 0) as listening:
+        asked = listening.getsockname()[1]
+        async with asyncio.timeout(60), serving(handle) as port, await start(order(tmp_path, port, 0, 1), listening) as hop:
+            assert hop.port == asked
+            with pytest.raises(
+                UsageError, match=rf"inject\.listen \(--inject-listen\) 127\.0\.0\.1:{asked}: cannot be listened at \(Address"
+            ):
+                listen("127.0.0.1", asked)
+            reader, writer = await connected(hop.port)
+            named = b"host: 127.0.0.1:%d" % asked
+            for text in (ask(1), ask(2, run_id="f" * 16), ask(3).replace(b"host: somewhere", named)):
+                writer.write(text)
+                await reader.readexactly(len(OK))
+            assert await hop.counts() == Counts(own=2, others=1)
+            writer.close()
+    assert [head.split(b"\r\n")[1] for head in heads] == [b"host: somewhere", b"host: somewhere", b"host: 127.0.0.1:%d" % port]
+    made = load_injected(tmp_path)
+    assert made is not None
+    assert len(made) == 2
 
 
 async def test_connections_do_not_wait_for_each_other(tmp_path: Path) -> None:

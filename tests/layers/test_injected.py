@@ -58,7 +58,7 @@ def layers(spans: list[Span], before: str, received_us: float, forwarded_us: flo
     texts = (np.array([TRACE], object), np.array([parent], object))
     ended = {"gateway": 60_500, "prefill": 30_050, "decode": 59_400}[before]
     injected = Injected(*texts, np.zeros(1, np.int64), one[1] - one[0], *one, one[1], np.array([us(ended)]))
-    return build_layers(requests, with_injected(Spans.of(spans), injected, requests, ANCHOR, before), ANCHOR).ttft
+    return build_layers(requests, with_injected(Spans.of(spans), injected, requests, ANCHOR, HOPS[before]), ANCHOR).ttft
 
 
 def told(table: Layers) -> dict[str, float]:

@@ -43,11 +43,26 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
+class Site:
+    """Where a hop stood that a gateway was pointed at.
+
+    ``others`` counts requests that were none of the run's (None: not known). The starts of the hops ``in_front`` did not move with the delay, those
+    of the hops ``behind`` did; where the ``untold`` are is taken from names.
+    """
+
+    address: str
+    others: int | None
+    in_front: tuple[str, ...]
+    behind: tuple[str, ...]
+    untold: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Injection:
     """The experiment of one run. ``off_p99_ns``: how much longer than drawn a request was held, at p99.
 
     ``not_as_drawn`` counts rows whose recorded delay is not what the seed draws: the record, or the configuration, is of another run.
-    ``missed`` counts measured requests that did not pass the hop, ``failed`` those that passed and failed.
+    ``missed`` counts measured requests that did not pass the hop, ``failed`` those that passed and failed, ``again`` passages beyond one of a request.
     """
 
     before: str
@@ -59,6 +74,9 @@ class Injection:
     not_as_drawn: int
     off_p99_ns: float
     effects: tuple[Effect, ...]
+    again: int = 0
+    site: Site | None = None
+    """None where the run itself put the hop in front of everything, or into the stack in a box."""
 
     @property
     def ttft(self) -> Effect:
@@ -90,6 +108,7 @@ def analyse(requests: Requests, injected: Injected, design: Delays, before: str)
         not_as_drawn=int((expected_ns != delay_ns).sum()),
         off_p99_ns=float(np.quantile(off_ns, 0.99)) if len(off_ns) else math.nan,
         effects=tuple(_effect(metric, value_ns, held, shared, settled) for metric, value_ns in values.items()),
+        again=int(np.isin(injected.trace_id.astype(str), requests.trace_id[passed].astype(str)).sum() - passed.sum()),
     )
 
 

@@ -111,6 +111,9 @@ class Facts:
     clocks_inconsistent: tuple[str, ...] = ()
     conflicts: Mapping[str, int] = field(default_factory=dict)  # layer -> requests
     buffering: Buffering | None = None
+    # the causal check
+    delayed: int = 0  # measured requests that passed the injecting hop
+    undelayed: int = 0  # and those that did not, though there was one
     # the stack in a box
     stages: tuple[StageFacts, ...] = ()
     stages_died: str = ""
@@ -342,6 +345,18 @@ def drifted(facts: Facts) -> Doubt | None:
     return Doubt("drift", "warning", f"no steady state: TTFT p50 went {halves}; likely {cause}", remedy)
 
 
+def undelayed(facts: Facts) -> Doubt | None:
+    """A delay that never reached a request says nothing of it."""
+    every = facts.delayed + facts.undelayed
+    share = facts.undelayed / every if every else 0.0
+    if share <= 0.01:
+        return None
+    what = "there is no slope" if not facts.delayed else "slopes are of the others"
+    text = f"{facts.undelayed} of {every} requests ({_percent(share)}) did not pass the injecting hop as requests of this run: {what}"
+    remedy = "let the gateway have no upstream but the hop (inject.listen), hand the header traceparent on, and answer nothing from a cache"
+    return Doubt("undelayed", "warning" if facts.delayed else "fatal", text, remedy)
+
+
 def partial(facts: Facts) -> Doubt | None:
     """The folder of a killed run."""
     if not facts.partial:
@@ -570,6 +585,7 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     small_sample,
     drifted,
     buffering,
+    undelayed,
     residual,
     unknown_spans,
     span_coverage,
