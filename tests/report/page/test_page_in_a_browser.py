@@ -3,63 +3,19 @@
 from __future__ import annotations
 
 import re
-import shutil
 import socket
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from made_pages import KINDS, embedded, hostile_pages, html_of
+from opened import Seen, check_fits, picture_of, tooltip_of, walked
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser, and is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")
+    from playwright.sync_api import Browser
 
 # A4 within margins of 1 cm, at 96 pixels an inch.
 PAPER_PX = 718
-
-
-@dataclass
-class Seen:
-    """An open page, and whatever came of it that nobody asked for."""
-
-    page: Page
-    said: list[str] = field(default_factory=list)
-    asked_for: list[str] = field(default_factory=list)
-    dialogs: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
-        self.page.on("request", lambda request: self.asked_for.append(request.url))
-        self.page.on("dialog", self._dismiss)
-
-    def _dismiss(self, dialog: Any) -> None:
-        self.dialogs.append(dialog.message)
-        dialog.dismiss()
-
-    def open(self, file: Path) -> None:
-        self.page.goto(file.as_uri())
-        self.page.wait_for_selector("html[data-drawn=yes]")
-
-    @property
-    def others(self) -> list[str]:
-        """Requests beside the page itself; what is in the page (data:) was not asked for."""
-        return [url for url in self.asked_for[1:] if not url.startswith("data:")]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with playwright.sync_playwright() as driver:
-        # No sandbox: tests may run as root in a container, and open nothing but files of their own.
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -71,22 +27,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: folder / f"{kind}.html" for kind in pages}
 
 
-@pytest.fixture
-def seen(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Seen]:
-    """A new page; parametrize it with what `new_page` takes."""
-    page = browser.new_page(**({"viewport": {"width": 1280, "height": 900}} | getattr(request, "param", {})))
-    page.set_default_timeout(10_000)
-    yield Seen(page)
-    page.close()
-
-
 # --- quiet and offline --------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "hostile run", "hostile sweep", "hostile comparison"])
 def test_a_page_is_quiet_and_fits_its_window(seen: Seen, files: dict[str, Path], kind: str) -> None:
     seen.open(files[kind])
-    _fits(seen.page, 1280)
+    check_fits(seen.page, 1280)
     # Every picture that can be chosen, narrow and dark.
     seen.page.emulate_media(color_scheme="dark")
     seen.page.set_viewport_size({"width": 420, "height": 900})
@@ -94,21 +41,8 @@ def test_a_page_is_quiet_and_fits_its_window(seen: Seen, files: dict[str, Path],
         "() => [...document.querySelectorAll('.chart svg')].every(one => one.getBoundingClientRect().right <= innerWidth)"
     )
     seen.page.evaluate("document.querySelectorAll('input[type=radio], input[type=checkbox]').forEach(one => one.click())")
-    _fits(seen.page, 420)
+    check_fits(seen.page, 420)
     assert seen.said == seen.others == seen.dialogs == []
-
-
-def _fits(page: Page, width: int) -> None:
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    drawn = page.evaluate(
-        "[...document.querySelectorAll('figure .chart')].map(one => { const box = one.querySelector('svg').getBoundingClientRect();"
-        " return {right: box.right, height: box.height, shapes: one.querySelectorAll('svg path, svg rect').length}; })"
-    )
-    assert len(drawn) == page.locator("figure").count()
-    for chart in drawn:
-        assert chart["right"] <= width
-        assert chart["height"] >= 100
-        assert chart["shapes"] > 2
 
 
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
@@ -156,23 +90,19 @@ def test_words_of_strangers_stay_words(seen: Seen, files: dict[str, Path], kind:
 # --- at work ------------------------------------------------------------------------------------------------------------------------------
 
 
-def _drawn(page: Page, picture: str) -> str:
-    return str(page.locator(f"figure[data-picture={picture}] .chart svg").evaluate("one => one.outerHTML"))
-
-
 def test_what_is_chosen_is_drawn(seen: Seen, files: dict[str, Path]) -> None:
     seen.open(files["run"])
     page = seen.page
     for picture, choice in (("budget", "call"), ("waterfall", "p99"), ("tails", "call")):
-        before = _drawn(page, picture)
+        before = picture_of(page, picture)
         page.locator(f"figure[data-picture={picture}] label", has_text=choice).click()
-        after = _drawn(page, picture)
+        after = picture_of(page, picture)
         assert after != before, picture
-    before = _drawn(page, "budget")
+    before = picture_of(page, "budget")
     page.get_by_label("as shares").check()
-    assert ">100<" in _drawn(page, "budget") != before
+    assert ">100<" in picture_of(page, "budget") != before
     page.get_by_label("as shares").uncheck()
-    assert _drawn(page, "budget").count("<path") == before.count("<path")
+    assert picture_of(page, "budget").count("<path") == before.count("<path")
 
 
 def test_the_look_can_be_chosen_and_follows_the_system(seen: Seen, files: dict[str, Path]) -> None:
@@ -184,12 +114,12 @@ def test_the_look_can_be_chosen_and_follows_the_system(seen: Seen, files: dict[s
         return sum(map(int, re.findall(r"\d+", colour)[:3]))
 
     light = paper()
-    ink = _drawn(page, "budget")
+    ink = picture_of(page, "budget")
     page.select_option("#look", "dark")
     dark = paper()
     assert light > 600
     assert dark < 200
-    assert _drawn(page, "budget") != ink
+    assert picture_of(page, "budget") != ink
     page.select_option("#look", "auto")
     assert paper() == light
     page.emulate_media(color_scheme="dark")
@@ -197,10 +127,6 @@ def test_the_look_can_be_chosen_and_follows_the_system(seen: Seen, files: dict[s
     assert paper() == dark
     page.select_option("#look", "light")
     assert paper() == light
-
-
-def _tooltip(page: Page, picture: str) -> Any:
-    return page.locator(f"figure[data-picture={picture}] .chart > div:last-child")
 
 
 def test_pointing_at_a_bar_tells_its_figures(seen: Seen, files: dict[str, Path]) -> None:
@@ -211,7 +137,7 @@ def test_pointing_at_a_bar_tells_its_figures(seen: Seen, files: dict[str, Path])
     box = chart.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.4 * box["height"])
-    tooltip = _tooltip(page, "budget")
+    tooltip = tooltip_of(page, "budget")
     tooltip.get_by_text("prefill").wait_for(state="visible")
     told = embedded(files["run"].read_text(encoding="utf-8"), "pictures")["pictures"]["budget"]["ttft"]
     prefill = next(layer for layer in told["layers"] if layer["layer"] == "prefill")
@@ -230,7 +156,7 @@ def test_the_keyboard_does_what_a_pointer_does(seen: Seen, files: dict[str, Path
                 break
             reached.append(name.split()[0])
             page.keyboard.press("ArrowRight")
-            tooltip = _tooltip(page, reached[-1])
+            tooltip = tooltip_of(page, reached[-1])
             tooltip.wait_for(state="visible")
             first = tooltip.inner_text()
             assert first
@@ -247,6 +173,13 @@ def test_the_keyboard_does_what_a_pointer_does(seen: Seen, files: dict[str, Path
     for chart in page.locator(".chart").all():
         assert chart.get_attribute("role") == "img"
         assert chart.get_attribute("aria-label")
+
+
+def test_the_keyboard_reaches_what_no_first_series_holds(seen: Seen, files: dict[str, Path]) -> None:
+    seen.open(files["failures"])
+    drawn = embedded(files["failures"].read_text(encoding="utf-8"), "pictures")["pictures"]["heat"]
+    told = walked(seen.page, "heat")
+    assert [said for said in told if said.endswith(" failed")] == [f"{count} failed" for count in drawn["failed"] if count]
 
 
 def test_without_scripts_the_numbers_are_there(browser: Browser, files: dict[str, Path]) -> None:

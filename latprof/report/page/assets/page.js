@@ -40,6 +40,7 @@
     chart.drawn = echarts.init(box, null, { renderer: "svg" });
     chart.drawn.setOption(FIGURES.option(kind, data, seen, shown, echarts));
     chart.at = -1;
+    chart.stops = stops(chart.drawn.getOption());
     chart.width = box.clientWidth;
   };
   const drawAll = () => {
@@ -47,13 +48,30 @@
     charts.forEach(draw);
   };
 
+  // Where the arrow keys stop: at all that a pointer can reach, in every series. A line without dots and a bar of no length are not among it. Where
+  // all series are told of at once, one stop for each place along the axis.
+  const stops = ({ series, tooltip }) => {
+    const alongAxis = tooltip[0].trigger === "axis";
+    const isReached = ({ type, showSymbol }, value) =>
+      value !== null && (alongAxis ? type !== "custom" : !(type === "line" && showSymbol === false)) && !(type === "bar" && value === 0);
+    const all = series.flatMap((one, seriesIndex) =>
+      (one.silent ? [] : one.data || []).flatMap((item, dataIndex) => {
+        const told = item !== null && item.value !== undefined ? item.value : item;
+        const [place, value] = Array.isArray(told) ? told : [dataIndex, told];
+        return isReached(one, value) ? [{ seriesIndex, dataIndex, place }] : [];
+      }),
+    );
+    if (!alongAxis) return all;
+    const places = new Map(all.reverse().map((stop) => [stop.place, stop]));
+    return [...places.values()].sort((one, other) => one.place - other.place);
+  };
+
   // The arrow keys go from bar to bar, as a pointer would.
   const step = (chart, by) => {
-    const series = chart.drawn.getOption().series;
-    const at = series.findIndex((one) => !one.silent && one.data && one.data.length > 0);
-    const count = series[at].data.length;
-    chart.at = Math.min(Math.max(chart.at + by, 0), count - 1);
-    chart.drawn.dispatchAction({ type: "showTip", seriesIndex: at, dataIndex: chart.at });
+    if (!chart.stops.length) return;
+    chart.at = Math.min(Math.max(chart.at + by, 0), chart.stops.length - 1);
+    const { seriesIndex, dataIndex } = chart.stops[chart.at];
+    chart.drawn.dispatchAction({ type: "showTip", seriesIndex, dataIndex });
   };
 
   for (const figure of document.querySelectorAll("figure[data-picture]")) {
