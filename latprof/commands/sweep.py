@@ -223,6 +223,8 @@ def _find(config: Config, asked: Asked, goal: float, run_all: RunAll, *, json_fi
     from latprof.analysis.sweeps.highest import highest
     from latprof.observations.folder import create
     from latprof.report.highest import as_json, sentences
+    from latprof.report.presets import footnotes
+    from latprof.stub.presets.used import presets_used
     from latprof.sweep.axes import check, load_axis, span
     from latprof.sweep.sweeping import probe_of
 
@@ -236,10 +238,11 @@ def _find(config: Config, asked: Asked, goal: float, run_all: RunAll, *, json_fi
     probe = probe_of(config, name, folder, run_all, _teller(quiet))
     found = highest(probe, low, high, goal, is_whole=name == "concurrency", replications=asked.replications)
     objectives_ms = {str(metric): limit_ms for metric, limit_ms in config.goodput.items()}
-    for line in sentences(found, name, goal, objectives_ms):
+    presets = presets_used(config.stub) if config.uses_stub else []
+    for line in (*sentences(found, name, goal, objectives_ms), *footnotes(presets)):
         sys.stdout.write(f"{line}\n")
     sys.stdout.write(f"written  {folder}\n")
-    _write_json(as_json(found, name, goal, objectives_ms, folder), json_file)
+    _write_json(as_json(found, name, goal, objectives_ms, folder, presets), json_file)
     return Exit.DONE if all(tried.trusted for tried in found.tried) or found.met is not None else Exit.UNTRUSTED
 
 

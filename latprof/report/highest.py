@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from latprof.analysis.sweeps.highest import Highest, Tried
+from latprof.report import presets
 
 SCHEMA = "latprof.highest/1"
 _UNITS = {"rate": "/s", "concurrency": " places"}
@@ -33,8 +34,10 @@ def sentences(found: Highest, axis: str, goal: float, objectives_ms: Mapping[str
         yield f"  {_load(tried, unit):>14}  {_share(tried):>8}  {tried.recorded} requests  {_verdict(tried)}"
 
 
-def as_json(found: Highest, axis: str, goal: float, objectives_ms: Mapping[str, float], folder: Path) -> dict[str, Any]:
-    """Plain values: ``met`` and ``missed`` are null where there is no such load."""
+def as_json(
+    found: Highest, axis: str, goal: float, objectives_ms: Mapping[str, float], folder: Path, used: presets.Presets = ()
+) -> dict[str, Any]:
+    """Plain values: ``met`` and ``missed`` are null where there is no such load. ``used`` is what the stack took from presets."""
     return {
         "schema": SCHEMA,
         "folder": str(folder),
@@ -54,6 +57,7 @@ def as_json(found: Highest, axis: str, goal: float, objectives_ms: Mapping[str, 
             }
             for tried in found.tried
         ],
+        "presets": list(presets.lines(used)),
     }
 
 

@@ -17,6 +17,7 @@ from latprof.analysis.verdicts.compare import compare
 from latprof.analysis.verdicts.replications import Selector
 from latprof.baseline import read_arm, save
 from latprof.budget import Budget, Limit
+from latprof.commands.sweep import Asked, sweep_and_print
 from latprof.commands.whatif import Question, answer_of
 from latprof.config import load_config
 from latprof.gate import gate
@@ -143,3 +144,12 @@ def test_a_sweep_tells_them_once_and_not_once_a_point(simulated: Simulated) -> N
         assert text.count(f"Preset {GROQ_8B} (unchecked).") == 1
     assert sweep_summary.summary(told)["presets"] == [f"{GROQ_8B} (unchecked)"]
     assert sweep_summary.summary(_swept(folder, {10: (), 20: ()}))["presets"] == []
+
+
+def test_a_search_tells_them_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load, stub = {"num_requests": 30, "warmup_requests": 0}, {"engine": {"decode_rate": "groq-llama-3.1-8b"}}
+    config = load_config(None, {"out": tmp_path / "found", "load": load, "stub": stub})
+    told = tmp_path / "told.json"
+    sweep_and_print(config, Asked(rate="5:10", find_goodput=0.5, simulate=True), json_file=told, quiet=True)
+    assert capsys.readouterr().out.count(f"Preset {GROQ_8B} (unchecked).") == 1
+    assert orjson.loads(told.read_bytes())["presets"] == [f"{GROQ_8B} (unchecked)"]
