@@ -14,7 +14,7 @@ from latprof.analysis.survival import FEW, survival
 from latprof.layers.table import IntArray
 from latprof.observations.columns import known
 from latprof.observations.folder import Run
-from latprof.units import NS_PER_MS, NS_PER_S
+from latprof.units import MISSING_NS, NS_PER_MS, NS_PER_S
 
 METRICS: Final[Mapping[str, str]] = {"ttft": "TTFT", "e2el": "call"}
 """Whose tails are shown, and what they are called."""
@@ -81,7 +81,8 @@ def over_time(run: Run) -> dict[str, Any] | None:
     requests = run.requests.select(measured | (there & (at_ns < zero_ns)))
     at_s = (requests.intended_ns - zero_ns) / NS_PER_S
     edges_s, column = _columns(at_s)
-    ttft, late = ttft_ns(requests), lateness_ns(requests)
+    ttft = ttft_ns(requests)
+    late = np.where(requests.attempt == 0, lateness_ns(requests), MISSING_NS)  # a retry is late by its back-off
     has = known(ttft) & (ttft > 0) & requests.success
     edges_ms, row = _rows(ttft[has] / NS_PER_MS)
     columns = len(edges_s) - 1

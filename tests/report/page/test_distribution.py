@@ -89,6 +89,15 @@ def test_failures_are_drawn_without_a_single_ttft() -> None:
     assert over_time(replace(run, requests=requests.select(np.zeros(len(requests), np.bool_)))) is None
 
 
+def test_how_late_the_generator_sent_is_told_by_first_attempts() -> None:
+    run = _run(60)
+    requests = run.requests
+    slow = replace(requests, start_ns=requests.start_ns + np.where(np.arange(len(requests)) == 30, 900 * NS_PER_MS, 0))
+    retried = replace(slow, attempt=np.where(np.arange(len(requests)) == 30, 1, 0))
+    assert max(late for late in _drawn(replace(run, requests=slow))["late_ms"] if late is not None) >= 900
+    assert max(late for late in _drawn(replace(run, requests=retried))["late_ms"] if late is not None) < 100
+
+
 def test_a_run_that_ended_in_its_warm_up_is_all_warm_up() -> None:
     run = _run(60)
     drawn = _drawn(_warmed_up(run, np.arange(len(run.requests))))
