@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
+import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hop_peer import OK, RUN_ID, answers_ok, ask, hop_before, order, read_request, serving
 
+from latprof.client.tls import TlsFiles
 from latprof.errors import UsageError
-from latprof.inject.order import Counts
+from latprof.inject.order import Counts, Upstream
 from latprof.inject.running import HopStartError, listen, start
 from latprof.observations.injected import compact_injected, load_injected, rows_of
 from latprof.schedule.delays import Delays
@@ -157,6 +161,22 @@ async def test_a_gateway_is_waited_for_at_the_address_that_was_asked_for(tmp_pat
     made = load_injected(tmp_path)
     assert made is not None
     assert len(made) == 2
+
+
+async def test_an_upstream_may_be_https(tmp_path: Path) -> None:
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{tmp_path}/key.pem"]
+    made = ["openssl", "req", "-x509", *key, "-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1", "-out", f"{tmp_path}/cert.pem"]
+    subprocess.run(made, check=True, capture_output=True)  # noqa: ASYNC221 - nothing else goes on
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server = await asyncio.start_server(answers_ok, "127.0.0.1", 0, ssl=tls)
+    port = server.sockets[0].getsockname()[1]
+    asked = replace(order(tmp_path, port, 0, 1), upstream=Upstream("127.0.0.1", port, tls=TlsFiles(f"{tmp_path}/cert.pem")))
+    async with asyncio.timeout(60), server, await start(asked) as hop:
+        reader, writer = await connected(hop.port)
+        writer.write(ask(1))
+        assert await reader.readexactly(len(OK)) == OK
+        writer.close()
 
 
 async def test_connections_do_not_wait_for_each_other(tmp_path: Path) -> None:
