@@ -15,7 +15,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +29,7 @@ from latprof.schedule.plan import PREFLIGHT_SESSION
 from latprof.workload.sessions import Session, joined
 
 if TYPE_CHECKING:
+    from latprof.analysis.validity.overload import Overload
     from latprof.client.driver import Counters
     from latprof.client.endpoint import Endpoint
     from latprof.client.preflight import Preflight
@@ -166,6 +167,7 @@ async def _measure(session: _Session) -> None:
         session.meta |= injector.meta
         if config.uses_stub:
             _tell(session.watch, "bringing the stack in a box up")
+        foreseen = _foresee(session, stack)  # while the stack comes up
         stub = await _start_stub(session, stack, receiver, injector) if config.uses_stub else None
         targets = await injector.in_front(resolve_targets(config, None if stub is None else stub.url, os.environ))
         session.meta["targets"] = [
@@ -175,6 +177,8 @@ async def _measure(session: _Session) -> None:
         workers = _start_workers(session, targets, stack)  # they come up while the endpoints are asked
         _tell(session.watch, f"asking once before the load: {', '.join(str(endpoint.address) for endpoint in targets.endpoints)}")
         asked = [await _reach(session, endpoint, stack) for endpoint in targets.endpoints]
+        if foreseen is not None:
+            _warn(session, await foreseen)
         if not session.stop.is_set():
             await injector.reached()
         # One answer for all: what one of several targets refuses is asked of none.
@@ -226,6 +230,41 @@ async def _start_stub(session: _Session, stack: contextlib.AsyncExitStack, recei
     return await stack.enter_async_context(running)
 
 
+def _foresee(session: _Session, stack: contextlib.AsyncExitStack) -> asyncio.Task[tuple[Overload, ...]] | None:
+    """What the stack in a box will not keep up with; None where only the run itself can tell. Nothing of the stub is imported for a real endpoint."""
+    from latprof.offered import can_overload, overloads
+
+    if not session.config.uses_stub or not can_overload(session.plan):
+        return None
+    found = asyncio.create_task(asyncio.to_thread(overloads, session.config))
+    stack.callback(found.cancel)
+    return found
+
+
+def _warn(session: _Session, overloads: Sequence[Overload]) -> None:
+    """Say which layers are asked for more than they can do; the run is made all the same, and its report says so again."""
+    from latprof.observations.folder import write_meta
+
+    if not overloads:
+        return
+    session.meta["unstable"] = [dataclasses.asdict(one) for one in overloads]
+    write_meta(session.folder, session.meta)
+    for one in overloads:
+        _say(session, one.line)
+
+
+def _say(session: _Session, text: str) -> None:
+    """A line for whoever watches."""
+    from latprof.report.inert import plain
+
+    if session.quiet:
+        return
+    if session.watch is None:
+        sys.stderr.write(f"{plain(text)}\n")
+    else:
+        session.watch.note(text)
+
+
 def _start_workers(session: _Session, targets: Targets, stack: contextlib.AsyncExitStack) -> Workers:
     from latprof.client.shards import count_workers, shares
     from latprof.client.workers import Workers
@@ -246,7 +285,6 @@ async def _reach(session: _Session, endpoint: Endpoint, stack: contextlib.AsyncE
     """Ask once before any load, so that a wrong address, key or model costs one request; whether usage is to be asked for."""
     from latprof.client.preflight import preflight
     from latprof.client.targets import open_sole
-    from latprof.report.inert import plain
 
     transport = open_sole(endpoint)
     stack.push_async_callback(transport.close)
@@ -261,11 +299,8 @@ async def _reach(session: _Session, endpoint: Endpoint, stack: contextlib.AsyncE
     found: Preflight | None = await _unless_stopped(asked, session.stop)
     if found is not None:
         session.meta["preflight"] = dataclasses.asdict(found)
-        for finding in found.findings if not session.quiet else ():
-            if session.watch is None:
-                sys.stderr.write(f"{plain(finding)}\n")
-            else:
-                session.watch.note(finding)
+        for finding in found.findings:
+            _say(session, finding)
     return found is None or found.include_usage
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from latprof.config import Config, Stub
 from latprof.errors import ConfigError
-from latprof.schedule.plan import WARMUP, OnDemand, Phase, Plan, Scheduled
+from latprof.offered import Offered, bare_plan, offered_by
+from latprof.schedule.plan import WARMUP, OnDemand, Phase, Plan
 from latprof.units import NS_PER_S
 from latprof.workload.sessions import Session
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from latprof.simulated.sessions import Source
     from latprof.stub.simulate import Simulated
 
-# Graphs of sessions written in one go, and sessions looked at to tell what a mean turn asks for.
-_GRAPHS, _LOOKED_AT = 512, 1000
+# Graphs of sessions written in one go.
+_GRAPHS: Final = 512
 _GOODPUT: Final = {"ttft": 200.0, "tpot": 50.0}
 _FACTS: Final = ("platform", "machine", "python", "latprof", "libraries")
 
@@ -66,7 +67,7 @@ def simulate_into_folder(config: Config, *, allow_unstable: bool = False) -> Pat
     check(config.stub)
     check_faults(config.stub)
     config = config if config.goodput else config.model_copy(update={"goodput": _GOODPUT})
-    plan, source = _plan(config)
+    plan, source = bare_plan(config)
     if not allow_unstable:
         _refuse_unstable(config, plan, source)
     folder = create(config.out)
@@ -83,20 +84,8 @@ def simulate_into_folder(config: Config, *, allow_unstable: bool = False) -> Pat
 
 def offered_load(config: Config) -> dict[str, dict[str, float]]:
     """Open phase -> layer -> the utilisation that ``config`` asks for: rate times mean service over servers, 1 being all there is."""
-    plan, source = _plan(config)
-    return {name: load for name, (_, load) in _offered(config.stub, plan, source).items()}
-
-
-def _plan(config: Config) -> tuple[Plan, Source]:
-    """The plan without texts, and where its sessions come from."""
-    from latprof.schedule.build import plan_of
-    from latprof.schedule.resolve import resolve_load
-    from latprof.simulated.sessions import Source
-    from latprof.workload.load import load_bare
-
-    load = resolve_load(config)
-    workload, outlines, naming = load_bare(config.workload, load.seed, config.stub.prefill.cache_block_tokens)
-    return plan_of(load, workload), Source(outlines, naming)
+    plan, source = bare_plan(config)
+    return {asked.phase.name: dict(asked.utilisation) for asked in _offered(config.stub, plan, source)}
 
 
 def _play(config: Config, plan: Plan, source: Source, folder: Path) -> dict[str, Any]:
@@ -151,46 +140,14 @@ class _Graphs:
 
 def _refuse_unstable(config: Config, plan: Plan, source: Source) -> None:
     """An open loop that asks more of a layer than it can do has no steady state: whatever is printed is the length of the run."""
-    for name, (starts_per_s, load) in _offered(config.stub, plan, source).items():
-        fullest = max(load, key=lambda layer: load[layer])
-        if load[fullest] >= 1:
-            raise ConfigError(
-                f"load: phase {name} asks {load[fullest]:.2f} times of what {fullest} can do, so its queue grows as long as the run lasts;"
-                f" lower the rate below {starts_per_s / load[fullest]:.3g}/s, give {fullest} more servers or a speed-up, take a closed loop"
-                " (load.concurrency), or say --allow-unstable"
-            )
+    for asked in _offered(config.stub, plan, source):
+        if asked.overload is not None:
+            raise ConfigError(f"load: {asked.overload.text}; {', '.join(asked.overload.remedies)}, or say --allow-unstable")
 
 
-def _offered(stub: Stub, plan: Plan, source: Source) -> dict[str, tuple[float, dict[str, float]]]:
-    """Open phase -> its sessions per second, and by layer the utilisation that they ask for."""
-    from latprof.stub.virtual.call import VirtualTurn
-    from latprof.stub.virtual.offered import demand_of, offered
-
-    found: dict[str, tuple[float, dict[str, float]]] = {}
-    for phase in plan.phases:
-        starts_per_s = _starts_per_s(phase)
-        if starts_per_s is not None and isinstance(phase.planned, Scheduled):
-            numbers = _looked_at(phase.planned.numbers, source)
-            turns = (step for n in numbers for step in source.steps(source.outline(n), n) if isinstance(step, VirtualTurn))
-            demand = demand_of(stub, turns)
-            found[phase.name] = starts_per_s, offered(stub, starts_per_s * demand.turns / len(numbers), demand)
-    return found
-
-
-def _looked_at(numbers: range, source: Source) -> range:
-    """Sessions that stand for a phase's: of a trace its own, of laws as many as tell a mean, however few the phase has."""
-    return numbers[:_LOOKED_AT] if source.outlines.trace is not None else range(numbers.start, numbers.start + _LOOKED_AT)
-
-
-def _starts_per_s(phase: Phase) -> float | None:
-    """Sessions per second of an open phase, in the mean; None where there is no such rate, or too few sessions to speak of one."""
-    if not isinstance(phase.planned, Scheduled) or phase.max_concurrency is not None:
-        return None
-    if phase.rate_per_s is not None:
-        return phase.rate_per_s
-    offsets_ns = phase.planned.offsets_ns
-    length_ns = offsets_ns[-1] - offsets_ns[0]
-    return (len(offsets_ns) - 1) * NS_PER_S / length_ns if length_ns > 0 else None
+def _offered(stub: Stub, plan: Plan, source: Source) -> list[Offered]:
+    """What every phase that has a rate asks for."""
+    return [asked for phase in plan.phases if (asked := offered_by(stub, phase, source)) is not None]
 
 
 def _is_ended_by_time(phase: Phase) -> bool:

@@ -34,12 +34,23 @@ def run_and_print(config: Config, *, json_file: Path | None, dry_run: bool, quie
         where = ", ".join(scrub_url(target.url) if target.url else "the stack in a box" for target in config.every_target)
         sys.stderr.write(f"{plan_size(build_plan(config)).sentence(where)}\n")
         if dry_run:
+            _foretell(config)
             return Exit.DONE
     outcome = run(config, quiet=quiet, live=live)
     print_report(outcome.report, json_file)
     if html:
         write_html(outcome.opened, quiet=quiet)
     return outcome.exit_code
+
+
+def _foretell(config: Config) -> None:
+    """Say what the stack in a box would not keep up with; of a real endpoint nobody knows."""
+    if not config.uses_stub:
+        return
+    from latprof.offered import overloads
+
+    for one in overloads(config):
+        sys.stderr.write(f"{one.line}\n")
 
 
 def report_and_print(

@@ -52,7 +52,7 @@ def sweep_and_print(
         raise UsageError(f"--replications must be at least 1, got {asked.replications}")
     if asked.leverage and not asked.simulate:
         raise UsageError("--leverage runs every point again with layers a little slower and faster; it needs --simulate")
-    made = run_all or _run_all(config, asked)
+    made = run_all or _run_all(config, asked, quiet=quiet)
     if asked.find_goodput is not None:
         return _find(config, asked, asked.find_goodput, made, json_file=json_file, quiet=quiet)
     return _sweep(config, asked, made, json_file=json_file, quiet=quiet, html=html)
@@ -106,14 +106,16 @@ def report_sweep_and_print(folder: Path, *, json_file: Path | None, html: Path |
     return _exit_code(report)
 
 
-def _run_all(config: Config, asked: Asked) -> RunAll:
+def _run_all(config: Config, asked: Asked, *, quiet: bool) -> RunAll:
     from latprof.sweep.runs import live, simulated
+    from latprof.sweep.sweeping import foretold
 
     if asked.simulate:
         if not config.uses_stub:
             raise UsageError(f"--simulate simulates the stack in a box, not {config.every_target[0].url}; drop one of the two")
         return partial(simulated, allow_unstable=asked.allow_unstable)
-    return partial(live, seed=config.load.seed)
+    made = partial(live, seed=config.load.seed)
+    return made if quiet else foretold(made, _teller(quiet))
 
 
 def _sweep(config: Config, asked: Asked, run_all: RunAll, *, json_file: Path | None, quiet: bool, html: bool) -> Exit:

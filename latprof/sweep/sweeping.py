@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from latprof.report.sweep_values import Axis, Leverages, Point, SweepReport, Swe
 from latprof.sweep import stored
 from latprof.sweep.axes import config_at, settings
 from latprof.sweep.leverage import leverages
-from latprof.sweep.runs import Job, RunAll
+from latprof.sweep.runs import Done, Job, RunAll
 
 # Neighbours on the grid this close together tell nothing new.
 _FINE = 1.1
@@ -85,6 +85,21 @@ class _Going:
         )
 
 
+def foretold(run_all: RunAll, told: Told) -> RunAll:
+    """``run_all``, with a word before of every setting at which the stack in a box will not keep up; of a real endpoint nobody knows."""
+
+    def made(jobs: Sequence[Job]) -> Iterator[Done]:
+        from latprof.offered import overloads
+
+        for job in jobs:
+            found = overloads(job.config) if job.number == 0 and job.config.uses_stub else ()
+            for one in found:
+                told(f"{Point(job.setting, ()).name}: {one.line}")
+        yield from run_all(jobs)
+
+    return made
+
+
 def _how(replication: SweptRun) -> str:
     return "" if replication.is_used else f": {replication.failure or 'left out, it is not to be trusted'}"
 
@@ -134,7 +149,7 @@ def closer(report: SweepReport) -> list[Mapping[str, float]]:
 
 
 # Doubts that say how the stack did, not that the run was made badly: such a run is a miss like any other.
-_OUTCOMES = {"no_success", "failures"}
+_OUTCOMES = {"no_success", "failures", "unstable"}
 
 
 def probe_of(config: Config, axis: str, folder: Path, run_all: RunAll, told: Told = lambda _: None) -> Probe:

@@ -7,6 +7,7 @@ import pytest
 
 from latprof.analysis.validity.buffering import Buffering
 from latprof.analysis.validity.doubts import DOUBTS, Facts, StageFacts, doubts
+from latprof.analysis.validity.overload import Overload
 from latprof.units import NS_PER_MS as MS
 
 CLEAN = Facts(
@@ -33,6 +34,8 @@ CLEAN = Facts(
     stages=(StageFacts("gateway", timer_error_p99_ns=0.3 * MS, cpu_share=0.2),),
 )
 
+TOO_MUCH = (Overload("measured", "prefill", 1.25, 40.0), Overload("late", "router", 2.5, 20.0))
+
 # What changes, the doubt it raises, its level, and what its text must say.
 CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"connection_wait_p99_ns": 30 * MS}, "connection_wait", "warning", "waited 30 ms at p99 for a connection"),
@@ -41,6 +44,7 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"ok": 0, "failed": 1_000, "errors": {"auth": 1_000}}, "no_success", "fatal", "auth 1000"),
     ({"ok": 985, "failed": 15, "errors": {"timeout": 15}}, "failures", "warning", "1.5 %"),
     ({"ok": 900, "failed": 100, "errors": {"server": 100}}, "failures", "fatal", "server 100"),
+    ({"overloads": TOO_MUCH}, "unstable", "warning", "phase late asks 2.50 times of what router can do"),
     ({"lateness_p99_ns": 2.1 * MS}, "lateness", "warning", "2.10 ms at p99"),
     ({"lateness_p99_ns": 21.0 * MS}, "lateness", "fatal", "21 ms"),
     ({"loop_lag_p99_ns": 6.0 * MS}, "loop_lag", "warning", "6.00 ms"),
@@ -168,6 +172,14 @@ def test_a_loop_that_lags_by_more_than_the_gap_between_chunks_spoils_stamps_of_i
     raised = doubts(dataclasses.replace(CLEAN, loop_lag_p99_ns=12.0 * MS, stamps="user", itl_p50_ns=10.0 * MS))
     assert [(doubt.id, doubt.level) for doubt in raised] == [("loop_lag", "fatal"), ("user_stamps", "note")]
     assert "stamps may be late by as much" in raised[0].text
+
+
+def test_a_load_that_was_known_to_be_too_much_is_fatal_where_the_run_shows_it() -> None:
+    grown = dataclasses.replace(CLEAN, overloads=TOO_MUCH, second_half_p50_ns=900.0 * MS, halves_apart=12.0)
+    assert [(doubt.id, doubt.level) for doubt in doubts(grown)] == [("unstable", "fatal"), ("drift", "warning")]
+    assert "lower the rate below 20/s, give router more servers" in doubts(grown)[0].remedy
+    fallen = dataclasses.replace(grown, second_half_p50_ns=100.0 * MS, halves_apart=-12.0)
+    assert [(doubt.id, doubt.level) for doubt in doubts(fallen)] == [("unstable", "warning"), ("drift", "warning")]
 
 
 def test_the_gravest_come_first() -> None:

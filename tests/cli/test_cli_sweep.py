@@ -202,6 +202,16 @@ def test_the_capacity_question_has_its_answer(tmp_path: Path) -> None:
     assert one["bounds"]["population_per_s"] is not None
 
 
+def test_a_plan_that_the_stack_will_not_keep_up_with_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    few = ("--dry-run", "--num-prompts", "30", "--isl", "8")
+    assert run_here(monkeypatch, tmp_path, "run", "--rate", "900", *few) == 0
+    assert "unstable load: phase measured asks" in capsys.readouterr().err
+    assert run_here(monkeypatch, tmp_path, "run", "--rate", "9", *few) == 0
+    assert "unstable" not in capsys.readouterr().err
+
+
 # --- live -------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -244,3 +254,24 @@ def test_a_run_sweeps_rates_and_keeps_its_flags(
     run = json.loads((tmp_path / "swept" / "rate=16,r0" / "run.json").read_text())
     assert (run["config"]["load"]["rate_per_s"], run["config"]["workload"]["output_tokens"]["mean"]) == (16, 2)
     assert "load at rate=8: open loop, poisson 8/s" in capsys.readouterr().out
+
+
+@pytest.mark.live
+@pytest.mark.timeout(120)
+def test_a_live_run_beyond_what_the_stack_can_do_says_so_before_and_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One prefill server at 31 ms: 32/s. The stack is refused nothing, and serves them all."""
+    flags = ("--rate", "64", "--num-prompts", "40", "--warmup", "0", "--osl", "2", "--isl", "8", "--set", "spans.grace=2s", "--no-html")
+    code = run_here(
+        monkeypatch, tmp_path, "run", *flags, "--set", "stub.prefill.workers=1", "--out", "much", "--json", "told.json", "--no-live"
+    )
+    said = capsys.readouterr()
+    assert "unstable load: phase measured asks" in said.err
+    assert "of what prefill can do" in said.err
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert code in {0, 4}
+    assert told["doubts"][0]["id"] == "unstable" or told["doubts"][0]["id"] in OF_THE_MACHINE
+    assert "unstable load: phase measured asks" in said.out
+    (unstable,) = json.loads((tmp_path / "much" / "run.json").read_text())["unstable"]
+    assert (unstable["phase"], unstable["layer"]) == ("measured", "prefill")

@@ -24,7 +24,7 @@ from latprof.report.sweep_summary import summary
 from latprof.report.sweep_values import CALL, Axis, SweepReport
 from latprof.sweep.axes import config_at
 from latprof.sweep.runs import Job
-from latprof.sweep.sweeping import Sweep, closer, probe_of, sweep
+from latprof.sweep.sweeping import Sweep, closer, foretold, probe_of, sweep
 
 KS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 DECODE = Axis("decode", "speedup", KS)
@@ -43,6 +43,16 @@ def text_of(report: SweepReport) -> str:
     file = io.StringIO()
     write(report, Console(file=file, width=120, highlight=False, markup=False, emoji=False))
     return file.getvalue()
+
+
+def test_loads_that_the_stack_will_not_keep_up_with_are_told_before_their_runs(tmp_path: Path) -> None:
+    said: list[str] = []
+    run_all = foretold(player(lambda _: said.append("run") or {}), said.append)  # type: ignore[func-returns-value]
+    swept(tmp_path, (Axis("rate", "rate", (20.0, 300.0)),), run_all, replications=2)
+    assert [text.partition(" asks")[0] for text in said] == ["rate=300: unstable load: phase measured", *["run"] * 4]
+    said.clear()
+    list(foretold(player(), said.append)([Job({"rate": 300.0}, 0, Config.model_validate({"target": {"url": "http://127.0.0.1:9"}}))]))
+    assert said == [], "nobody knows what a real endpoint can do"
 
 
 # --- which runs -------------------------------------------------------------------------------------------------------------------------

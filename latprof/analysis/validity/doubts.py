@@ -13,6 +13,7 @@ from typing import Literal
 from latprof.analysis.laws import Law
 from latprof.analysis.validity.buffering import Buffering
 from latprof.analysis.validity.instrument import Instrument
+from latprof.analysis.validity.overload import Overload
 from latprof.units import NS_PER_MS, ms
 
 Level = Literal["note", "warning", "fatal"]
@@ -115,6 +116,7 @@ class Facts:
     delayed: int = 0  # measured requests that passed the injecting hop
     undelayed: int = 0  # and those that did not, though there was one
     # the stack in a box
+    overloads: tuple[Overload, ...] = ()  # what it was known beforehand not to keep up with
     stages: tuple[StageFacts, ...] = ()
     stages_died: str = ""
 
@@ -332,10 +334,21 @@ def small_sample(facts: Facts) -> Doubt | None:
     return Doubt("small_sample", "warning", text, "run longer (p99 needs 1 000 independent requests), or at a lower rate")
 
 
+def unstable(facts: Facts) -> Doubt | None:
+    """What was foreseen by service times alone. Where TTFT grew as well its percentiles are the length of the run, whatever else they are."""
+    if not facts.overloads:
+        return None
+    worst = max(facts.overloads, key=lambda one: one.utilisation)
+    grew = _change(facts) > 0
+    effect = "; TTFT grew with it, so its percentiles say how long the run was" if grew else ", and TTFT with it"
+    remedy = f"{', '.join(worst.remedies[:-1])}, or {worst.remedies[-1]}"
+    return Doubt("unstable", "fatal" if grew else "warning", f"unstable load: {worst.text}{effect}", remedy)
+
+
 def drifted(facts: Facts) -> Doubt | None:
     """No steady state: the percentiles depend on when the run stopped."""
-    change = facts.second_half_p50_ns / facts.first_half_p50_ns - 1 if facts.first_half_p50_ns else UNKNOWN
-    if not (abs(facts.halves_apart) > 3 and abs(change) > 0.05):
+    change = _change(facts)
+    if not change:
         return None
     if change > 0:
         cause, remedy = "a queue that grows", "lower the rate, or run longer"
@@ -343,6 +356,12 @@ def drifted(facts: Facts) -> Doubt | None:
         cause, remedy = "a cold start", "lengthen load.warmup, or run longer"
     halves = f"from {_ms(facts.first_half_p50_ns)} in the first half to {_ms(facts.second_half_p50_ns)} in the second"
     return Doubt("drift", "warning", f"no steady state: TTFT p50 went {halves}; likely {cause}", remedy)
+
+
+def _change(facts: Facts) -> float:
+    """By which share TTFT went up (or down, below 0) from the first half to the second; 0 where chance explains it, or it is little."""
+    change = facts.second_half_p50_ns / facts.first_half_p50_ns - 1 if facts.first_half_p50_ns else UNKNOWN
+    return change if abs(facts.halves_apart) > 3 and abs(change) > 0.05 else 0.0
 
 
 def undelayed(facts: Facts) -> Doubt | None:
@@ -566,6 +585,7 @@ def assumptions(facts: Facts) -> Doubt | None:
 
 DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     no_success,
+    unstable,
     worker_died,
     failures,
     not_sent,

@@ -17,6 +17,7 @@ from latprof.analysis.validity.buffering import Buffering, comes_in_a_lump, find
 from latprof.analysis.validity.doubts import UNKNOWN, Facts, StageFacts
 from latprof.analysis.validity.drift import drift
 from latprof.analysis.validity.instrument import Instrument, instrument
+from latprof.analysis.validity.overload import Overload
 from latprof.analysis.validity.passage import client_view, passage
 from latprof.clock import WallAnchor
 from latprof.layers.table import Layers
@@ -83,6 +84,7 @@ def gather(
         is_simulated=run.is_simulated,
         laws=laws_in(meta),
         assumed=tuple(meta.get("assumed", ())),
+        overloads=tuple(Overload(**told) for told in meta.get("unstable", ())),
     )
     return dataclasses.replace(facts, **_generator(of_run), **_spans(meta, ok, spans), **_layers(layers, columns), **_stub(meta))
 
