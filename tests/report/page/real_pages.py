@@ -59,13 +59,15 @@ def simulated(folder: Path) -> dict[str, Made]:
 
 def live(folder: Path) -> dict[str, Made]:
     """A run of the stack in a box, one that was killed, and one in which everything failed."""
-    made = {
-        "stub run": _made(folder / "stub run", _start(folder / "stub run", f"run --request-rate 15 --duration 5s {_BRIEF}", cwd=folder))
-    }
     with _failing() as url:
-        failing = _start(folder / "failures", f"run --url {url} --num-prompts 5 --request-rate inf {_BRIEF}", cwd=folder)
-        made |= {"partial": _killed(folder), "failures": _made(folder / "failures", failing)}
-    return made
+        going = {
+            kind: _start(folder / kind, f"run {words} {_BRIEF}", cwd=folder)
+            for kind, words in (
+                ("stub run", "--request-rate 15 --duration 5s"),
+                ("failures", f"--url {url} --num-prompts 5 --request-rate inf"),
+            )
+        }
+        return {"partial": _killed(folder), **{kind: _made(folder / kind, process) for kind, process in going.items()}}
 
 
 def _killed(folder: Path) -> Made:
