@@ -31,10 +31,9 @@ def _site(site: Site | None) -> str:
     """Where the hop stood, and what tells."""
     if site is None:
         return ""
-    parts = [f" at {site.address}"]
-    if site.in_front or site.behind:
-        sides = ((site.in_front, "did not wait for the delay, and lies in front"), (site.behind, "did, and lies behind"))
-        parts += [f"{', '.join(hops)} {said}" for hops, said in sides if hops]
+    parts = [f", at {site.address}"]
+    sides = ((site.in_front, "in front of it (no delay moves when they begin)"), (site.behind, "behind it (they begin later by the delay)"))
+    parts += [f"{where}: {', '.join(hops)}" for hops, where in sides if hops]
     if site.others:
         parts.append(f"{site.others} requests of others passed undelayed")
     return "; ".join(parts)

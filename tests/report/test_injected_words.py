@@ -16,8 +16,8 @@ def test_where_it_stood_and_what_tells() -> None:
     told = design(replace(made_injection(), before="vllm", site=SITE))
     assert "ms before vllm, drawn" in told
     assert told.endswith(
-        " at 127.0.0.1:9100 -> http://127.0.0.1:8001; litellm did not wait for the delay, and lies in front; vllm did, and lies behind;"
-        " 3 requests of others passed undelayed"
+        "), at 127.0.0.1:9100 -> http://127.0.0.1:8001; in front of it (no delay moves when they begin): litellm;"
+        " behind it (they begin later by the delay): vllm; 3 requests of others passed undelayed"
     )
     assert "127.0.0.1" not in design(made_injection())
 
