@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import long_run, omission, planted, replay, truth, verdict
+from harness import frozen_loops, long_run, omission, planted, replay, truth, verdict
 from harness.arms import arm, read
 from harness.left_alone import pair, runs
 from harness.verdict import Figure
@@ -61,6 +61,13 @@ def test_a_freeze_is_seen_from_the_intended_start_as_computed() -> None:
 
 
 @pytest.mark.slow
+def test_a_freeze_in_a_closed_loop_and_under_partly_open_sessions() -> None:
+    places, sessions, controls = frozen_loops.run_frozen(5)
+    assert missed(places) == missed(sessions) == []
+    assert all(missed(control) for control in controls)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not replay.TRACE.exists(), reason=f"the trace is not part of the repository; expected at {replay.TRACE}")
 def test_a_real_trace_is_replayed_to_the_token() -> None:
@@ -84,5 +91,5 @@ def test_a_figure_that_is_not_a_number_never_passes(capsys: pytest.CaptureFixtur
 
 
 def test_every_experiment_says_what_it_is() -> None:
-    for module in (long_run, omission, planted, replay, truth):
+    for module in (frozen_loops, long_run, omission, planted, replay, truth):
         assert f"python -m harness.{Path(str(module.__file__)).stem}" in str(module.__doc__)
