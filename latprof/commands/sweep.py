@@ -15,6 +15,7 @@ from latprof.errors import Exit, UsageError
 from latprof.units import NS_PER_MS
 
 if TYPE_CHECKING:
+    from latprof.analysis.sweeps.highest import Searched
     from latprof.report.sweep_values import Axis, SweepReport
     from latprof.sweep.runs import RunAll
 
@@ -54,7 +55,7 @@ def sweep_and_print(
         raise UsageError("--leverage runs every point again with layers a little slower and faster; it needs --simulate")
     made = run_all or _run_all(config, asked, quiet=quiet)
     if asked.find_goodput is not None:
-        return _find(config, asked, asked.find_goodput, made, json_file=json_file, quiet=quiet)
+        return _find(config, asked, asked.find_goodput, made, json_file=json_file, quiet=quiet, html=html)
     return _sweep(config, asked, made, json_file=json_file, quiet=quiet, html=html)
 
 
@@ -95,7 +96,7 @@ def report_sweep_and_print(folder: Path, *, json_file: Path | None, html: Path |
     """``latprof report`` of the folder of a sweep."""
     from latprof.commands.run import tell_figures
     from latprof.figures import write_sweep_figures
-    from latprof.sweep.stored import read
+    from latprof.sweep.searching import read
 
     report = read(folder)
     _print(report, json_file)
@@ -156,6 +157,8 @@ def _flags(asked: Asked) -> Iterator[str]:
             yield f"{flag}={value}"
     switches = ("together", "simulate", "leverage", "allow_unstable")
     yield from (f"--{name.replace('_', '-')}" for name in switches if getattr(asked, name))
+    if asked.find_goodput is not None:
+        yield f"--find-goodput={asked.find_goodput:g}"
     if asked.replications > 1:
         yield f"--replications={asked.replications}"
     yield f"--worthwhile={asked.worthwhile_ms:g}"
@@ -188,6 +191,8 @@ def _teller(quiet: bool) -> Any:
 def _exit_code(report: SweepReport) -> Exit:
     if report.interrupted:
         return Exit.INTERRUPTED
+    if report.searched is not None:
+        return Exit.DONE if report.searched.is_sound else Exit.UNTRUSTED
     is_sound = report.valid and not any(doubt.level == "fatal" for doubt in report.doubts)
     return Exit.DONE if is_sound else Exit.UNTRUSTED
 
@@ -196,6 +201,9 @@ def _print(report: SweepReport, json_file: Path | None) -> None:
     from latprof.report.sweep import render
     from latprof.report.sweep_summary import summary
 
+    if report.searched is not None:
+        _print_found(report, report.searched, json_file)
+        return
     with contextlib.suppress(BrokenPipeError, SystemExit):  # the reader of our output may leave
         render(report, stderr=str(json_file) == "-")
     _write_json(summary(report), json_file)
@@ -221,14 +229,13 @@ def _write_json(value: Any, json_file: Path | None) -> None:
 # --- the highest load that meets a goodput ------------------------------------------------------------------------------------------------
 
 
-def _find(config: Config, asked: Asked, goal: float, run_all: RunAll, *, json_file: Path | None, quiet: bool) -> Exit:
-    from latprof.analysis.sweeps.highest import highest
+def _find(config: Config, asked: Asked, goal: float, run_all: RunAll, *, json_file: Path | None, quiet: bool, html: bool) -> Exit:
+    from latprof.again import CONFIG, config_text
+    from latprof.analysis.sweeps.highest import Search
     from latprof.observations.folder import create
-    from latprof.report.highest import as_json, sentences
-    from latprof.report.presets import footnotes
-    from latprof.stub.presets.used import presets_used
     from latprof.sweep.axes import check, load_axis, span
-    from latprof.sweep.sweeping import probe_of
+    from latprof.sweep.searching import search
+    from latprof.sweep.sweeping import Sweep
 
     name, text = _searched(asked, goal)
     flag = asked.load_flag or f"--{name}"
@@ -236,16 +243,29 @@ def _find(config: Config, asked: Asked, goal: float, run_all: RunAll, *, json_fi
     ends = ",".join(f"{end:g}" for end in (low, high) if end is not None)
     check(config, (load_axis(name, ends, flag),))
     config = _with_objectives(config)
+    wanted = Search(name, low, high, goal, {str(metric): limit_ms for metric, limit_ms in config.goodput.items()}, asked.replications)
+    plan = Sweep(config, (), is_simulated=asked.simulate, replications=asked.replications, flags=tuple(_flags(asked)))
     folder = create(config.out)
-    probe = probe_of(config, name, folder, run_all, _teller(quiet))
-    found = highest(probe, low, high, goal, is_whole=name == "concurrency", replications=asked.replications)
-    objectives_ms = {str(metric): limit_ms for metric, limit_ms in config.goodput.items()}
-    presets = presets_used(config.stub) if config.uses_stub else []
-    for line in (*sentences(found, name, goal, objectives_ms), *footnotes(presets)):
-        sys.stdout.write(f"{line}\n")
-    sys.stdout.write(f"written  {folder}\n")
-    _write_json(as_json(found, name, goal, objectives_ms, folder, presets), json_file)
-    return Exit.DONE if all(tried.trusted for tried in found.tried) or found.met is not None else Exit.UNTRUSTED
+    report = search(wanted, plan, folder, run_all, _teller(quiet))
+    (folder / CONFIG).write_text(config_text(config, "sweep"), encoding="utf-8")
+    _print(report, json_file)
+    if html:
+        _write_html(report, folder, None, quiet=quiet)
+    return _exit_code(report)
+
+
+def _print_found(report: SweepReport, searched: Searched, json_file: Path | None) -> None:
+    from latprof.report.highest import as_json, sentences
+    from latprof.report.inert import plain
+    from latprof.report.presets import footnotes
+
+    asked, folder = searched.asked, report.folder or Path()
+    with contextlib.suppress(BrokenPipeError):  # the reader of our output may leave
+        out = sys.stderr if str(json_file) == "-" else sys.stdout
+        for line in (*sentences(searched.found, asked.axis, asked.goal, asked.objectives_ms), *footnotes(report.presets)):
+            out.write(f"{line}\n")
+        out.write(f"written  {plain(str(folder))}  (latprof report {plain(str(folder))} prints this again)\n")
+    _write_json(as_json(searched.found, asked.axis, asked.goal, asked.objectives_ms, folder, report.presets), json_file)
 
 
 def _searched(asked: Asked, goal: float) -> tuple[str, str]:
@@ -253,6 +273,9 @@ def _searched(asked: Asked, goal: float) -> tuple[str, str]:
         raise UsageError(f"--find-goodput wants a share of the requests such as 0.99, got {goal:g}")
     if asked.speedups or asked.varied:
         raise UsageError("--find-goodput searches one load; give what else is to change with --set, e.g. --set stub.speedup.decode=8")
+    for flag, is_given in (("--together", asked.together), ("--refine", asked.refine is not None), ("--leverage", asked.leverage)):
+        if is_given:
+            raise UsageError(f"{flag} belongs to a sweep of given points, and --find-goodput searches one load; drop one of the two")
     loads = [(name, text) for name, text in (("rate", asked.rate), ("concurrency", asked.concurrency)) if text is not None]
     if len(loads) != 1:
         raise UsageError("--find-goodput wants exactly one of --rate LOW:HIGH and --concurrency LOW:HIGH, such as --rate 5:200")

@@ -16,6 +16,13 @@ _UNITS = {"rate": "/s", "concurrency": " places"}
 
 def sentences(found: Highest, axis: str, goal: float, objectives_ms: Mapping[str, float]) -> Iterator[str]:
     """The answer, why it may be off, and every load that was tried."""
+    yield from answer(found, axis, goal, objectives_ms)
+    for tried in found.tried:
+        yield f"  {_load(tried, _UNITS[axis]):>14}  {_share(tried):>8}  {tried.recorded} requests  {_verdict(tried)}"
+
+
+def answer(found: Highest, axis: str, goal: float, objectives_ms: Mapping[str, float]) -> Iterator[str]:
+    """The answer in its first sentence, then why it may be off."""
     unit = _UNITS[axis]
     wanted = f"{' '.join(f'{metric}:{limit:g}' for metric, limit in objectives_ms.items())} on {100 * goal:g} % of the requests"
     if found.met is None:
@@ -30,8 +37,6 @@ def sentences(found: Highest, axis: str, goal: float, objectives_ms: Mapping[str
     ends = [tried for tried in (found.met, found.missed) if tried is not None and tried.trusted]
     if not all(tried.is_sure for tried in ends):
         yield "the ends are within chance of the goal: longer runs, or --replications, tell them apart better"
-    for tried in found.tried:
-        yield f"  {_load(tried, unit):>14}  {_share(tried):>8}  {tried.recorded} requests  {_verdict(tried)}"
 
 
 def as_json(

@@ -13,6 +13,7 @@ import numpy as np
 from latprof.analysis.contributions import Contributions, Kind, contributions_as
 from latprof.analysis.sweeps.bottlenecks import Bottlenecks, elasticities, find, shares
 from latprof.analysis.sweeps.crossings import WORTHWHILE_NS
+from latprof.analysis.sweeps.highest import Searched
 from latprof.analysis.sweeps.operational import Bounds, Loop, Station, bounds, doubts_of, stations
 from latprof.analysis.sweeps.pooled import Pool, PooledValue, estimate, kind_of_pool, mean_of, pooled
 from latprof.analysis.validity.doubts import Doubt
@@ -142,7 +143,7 @@ Leverages = Mapping[int, Mapping[str, Mapping[str, float]]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SweepReport:
-    """A sweep, understood. ``columns`` by metric."""
+    """A sweep, understood. ``columns`` by metric; ``searched`` of the points that a search for the highest load made."""
 
     axes: tuple[Axis, ...]
     is_zipped: bool
@@ -153,6 +154,7 @@ class SweepReport:
     doubts: tuple[Doubt, ...]
     worthwhile_ns: float
     folder: Path | None = None
+    searched: Searched | None = None
 
     @property
     def interrupted(self) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latprof.analysis.sweeps.highest import Search
 from latprof.errors import ConfigError
 from latprof.report.sweep_values import Axis, Leverages, Point, SweepReport, SweptRun, build
 
@@ -23,9 +25,19 @@ def name_of(setting: Mapping[str, float], number: int) -> str:
 
 
 def write(
-    folder: Path, axes: Sequence[Axis], points: Sequence[Point], asked: Sweep, *, is_complete: bool, leverages: Leverages | None = None
+    folder: Path,
+    axes: Sequence[Axis],
+    points: Sequence[Point],
+    asked: Sweep,
+    *,
+    is_complete: bool,
+    leverages: Leverages | None = None,
+    search: Search | None = None,
 ) -> None:
-    """Put the index of what was made so far in the place of ``sweep.json``, at once; ``leverages`` are kept, their runs take much room."""
+    """Put the index of what was made so far in the place of ``sweep.json``, at once; ``leverages`` are kept, their runs take much room.
+
+    ``search`` is what the points were made for, where that was a search; its answer is found in the runs again.
+    """
     told = {
         "schema": SCHEMA,
         "status": "complete" if is_complete else "running",
@@ -37,7 +49,14 @@ def write(
             {
                 "setting": dict(point.setting),
                 "runs": [
-                    {"number": run.number, "folder": run.folder.name, "seed": run.seed, "used": run.is_used, "failure": run.failure}
+                    {
+                        "number": run.number,
+                        "folder": run.folder.name,
+                        "seed": run.seed,
+                        "used": run.is_used,
+                        "failure": run.failure,
+                        "refused": run.refused,
+                    }
                     for run in point.runs
                 ],
             }
@@ -45,6 +64,7 @@ def write(
         ],
         "leverages": leverages,
         "flags": list(asked.flags),
+        "search": None if search is None else asdict(search),
     }
     draft = folder / f"{FILE}.draft"
     draft.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
@@ -55,6 +75,13 @@ def flags_of(folder: Path) -> list[str] | None:
     """The flags that asked for the sweep; None where an older version wrote the folder."""
     flags: list[str] | None = _told(folder).get("flags")
     return flags or None
+
+
+def search_of(folder: Path) -> Search | None:
+    """What the folder's points were made for; None of a plain sweep, and where the search did not come to its end."""
+    told = _told(folder)
+    search = told.get("search") if told["status"] == "complete" else None
+    return None if search is None else Search(**search)
 
 
 def is_sweep(folder: Path) -> bool:
@@ -87,7 +114,8 @@ def _run(folder: Path, run: Mapping[str, Any]) -> SweptRun:
     from latprof.sweep.runs import understood
 
     if run["failure"]:
-        return SweptRun(run["number"], folder / run["folder"], run["seed"], failure=run["failure"])
+        refused = run.get("refused", False)
+        return SweptRun(run["number"], folder / run["folder"], run["seed"], failure=run["failure"], refused=refused)
     return replace(understood(folder / run["folder"]), number=run["number"])
 
 

@@ -152,8 +152,17 @@ def closer(report: SweepReport) -> list[Mapping[str, float]]:
 _OUTCOMES = {"no_success", "failures", "unstable"}
 
 
-def probe_of(config: Config, axis: str, folder: Path, run_all: RunAll, told: Told = lambda _: None) -> Probe:
+def probe_of(
+    config: Config,
+    axis: str,
+    folder: Path,
+    run_all: RunAll,
+    told: Told = lambda _: None,
+    keep: Callable[[float, SweptRun], None] = lambda _load, _run: None,
+) -> Probe:
     """What a search asks: one run of ``config`` at a load, in a folder of its own below ``folder``, each time with other seeds.
+
+    ``keep`` is given every run that counts for the answer, or against it.
 
     The probe raises RunFailedError when the very first run of the search fails, and KeyboardInterrupt when someone ends one.
     """
@@ -169,9 +178,16 @@ def probe_of(config: Config, axis: str, folder: Path, run_all: RunAll, told: Tol
         if run.failure and not run.refused and not has_run:
             raise RunFailedError(run.failure)
         has_run = True
-        trusted = run.refused or (not run.failure and all(doubt.level != "fatal" or doubt.id in _OUTCOMES for doubt in run.doubts))
+        keep(load, run)
+        share = share_of(run)
         meets = run.failure or f"{run.good} of {run.recorded} meet the objectives"
-        told(f"{Point(setting, ()).name}: {meets}{'' if trusted else ', not to be trusted'}")
-        return Share(run.good, run.recorded, trusted)
+        told(f"{Point(setting, ()).name}: {meets}{'' if share.trusted else ', not to be trusted'}")
+        return share
 
     return probe
+
+
+def share_of(run: SweptRun) -> Share:
+    """What a run says to a search."""
+    trusted = run.refused or (not run.failure and all(doubt.level != "fatal" or doubt.id in _OUTCOMES for doubt in run.doubts))
+    return Share(run.good, run.recorded, trusted)

@@ -76,6 +76,9 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         (("--rate", "200:5", "--find-goodput", "0.99"), "--rate wants a span LOW:HIGH such as 5:200"),
         (("--find-goodput", "0.99"), "--find-goodput wants exactly one of --rate LOW:HIGH and --concurrency LOW:HIGH"),
         (("--speedup", "decode=1,2", "--rate", "5:9", "--find-goodput", "0.99"), "--find-goodput searches one load"),
+        (("--rate", "5:9", "--find-goodput", "0.99", "--refine", "1"), "--refine belongs to a sweep of given points"),
+        (("--rate", "5:9", "--find-goodput", "0.99", "--together"), "--together belongs to a sweep of given points"),
+        (("--rate", "5:9", "--find-goodput", "0.99", "--leverage", "--simulate"), "--leverage belongs to a sweep of given points"),
         (("--set", "target.url=http://127.0.0.1:9/v1", "--speedup", "decode=1,2"), "latprof whatif RUN --speedup decode=8"),
         (("--set", "target.url=http://127.0.0.1:9/v1", "--rate", "1,2", "--simulate"), "--simulate simulates the stack in a box"),
         (("--set", "target.url=http://127.0.0.1:9/v1", "--rate", "1:2", "--find-goodput", "0.9"), "--find-goodput needs objectives"),
@@ -161,7 +164,21 @@ def test_the_highest_rate_is_found_in_virtual_time(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "told.json").read_text())
     assert 100 < told["met"] < told["missed"] < 220
     assert told["missed"] <= 1.04 * told["met"]
-    assert f"highest rate that meets ttft:200 on 95 % of the requests: {told['met']:.4g}/s ({told['missed']:.4g} missed)" in ended.out
+    answer = f"highest rate that meets ttft:200 on 95 % of the requests: {told['met']:.4g}/s ({told['missed']:.4g} missed)"
+    assert answer in ended.out
+    again = asyncio.run(latprof("report", "found", "--json", "again.json", "--html", "again.html", tmp_path=tmp_path))
+    assert (again.code, again.out) == (0, ended.out)
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "told.json").read_bytes()
+    page = (tmp_path / "found" / "report.html").read_text()
+    assert f'<p class="verdict good">{answer}</p>' in page
+    assert 'id="load"' in page
+    assert "--find-goodput=0.95" in page
+    assert (tmp_path / "again.html").read_text() == page
+    index = tmp_path / "found" / "sweep.json"
+    index.write_text(index.read_text().replace('"status": "complete"', '"status": "running"'))
+    killed = asyncio.run(latprof("report", "found", tmp_path=tmp_path))
+    assert answer not in killed.out
+    assert "Sweep of rate, simulated" in killed.out
 
 
 def test_a_rate_beyond_what_the_stack_can_do_is_told_and_the_others_stand(tmp_path: Path) -> None:

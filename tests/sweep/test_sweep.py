@@ -304,7 +304,7 @@ def test_sweep_json_says_which_runs_there_are(tmp_path: Path) -> None:
     swept(tmp_path, replications=2)
     told = json.loads((tmp_path / "sweep.json").read_text())
     assert (told["schema"], told["status"], len(told["points"])) == ("latprof.sweep/1", "complete", 6)
-    assert told["points"][2]["runs"][1] == {"number": 1, "folder": "decode=4,r1", "seed": 2, "used": True, "failure": ""}
+    assert told["points"][2]["runs"][1] == {"number": 1, "folder": "decode=4,r1", "seed": 2, "used": True, "failure": "", "refused": False}
 
 
 def test_an_interrupted_sweep_keeps_what_it_has(tmp_path: Path) -> None:

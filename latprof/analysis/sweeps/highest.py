@@ -7,7 +7,7 @@ met      met          ?        missed                 missed
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 _Z = 1.959964  # of 95 %
@@ -56,6 +56,38 @@ class Highest:
     met: Tried | None
     missed: Tried | None
     tried: tuple[Tried, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is searched: the highest load on ``axis`` (rate, concurrency) with a share of ``goal`` that meets ``objectives_ms`` by metric.
+
+    From ``low`` to ``high``, or as far up as it takes; with so many ``replications`` of every load.
+    """
+
+    axis: str
+    low: float
+    high: float | None
+    goal: float
+    objectives_ms: Mapping[str, float]
+    replications: int = 1
+
+    def among(self, probe: Probe) -> Highest:
+        """Look for it; equal answers of ``probe`` lead the same way."""
+        return highest(probe, self.low, self.high, self.goal, is_whole=self.axis == "concurrency", replications=self.replications)
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A search that is over."""
+
+    asked: Search
+    found: Highest
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there is an answer, or at least no load failed for the sake of its run."""
+        return self.found.met is not None or all(tried.trusted for tried in self.found.tried)
 
 
 def highest(

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from latprof.analysis.sweeps.crossings import NEVER
+from latprof.analysis.sweeps.highest import Searched
 from latprof.analysis.sweeps.operational import is_at
 from latprof.analysis.sweeps.pooled import PooledValue
 from latprof.layers.vocabulary import path_order
 from latprof.report import presets
 from latprof.report.colours import colour_of
+from latprof.report.highest import answer
 from latprof.report.page import made as page_made
 from latprof.report.page.document import document
 from latprof.report.page.made import Made
@@ -31,6 +33,9 @@ def page(report: SweepReport, repeat: str, made: Made | None = None) -> str:
     told = summary(report)
     drawn = pictures(report)
     text, mood = _verdict(report)
+    answered = [] if report.searched is None else _answer(report.searched)
+    if answered:
+        text, mood = answered[0], "good" if report.searched is not None and report.searched.found.met is not None else "bad"
     asked = [point for point in report.points if _is_asked(report, point.point.setting)]
     bounds = list(_bounds(asked))
     return document(
@@ -40,7 +45,7 @@ def page(report: SweepReport, repeat: str, made: Made | None = None) -> str:
             "subtitle": "; ".join(f"{axis.name} = {', '.join(f'{value:g}' for value in axis.values)}" for axis in report.axes),
             "summary": told,
             "pictures": drawn,
-            "verdict": {"text": text, "mood": mood},
+            "verdict": {"text": text, "mood": mood, "more": answered[1:]},
             "sweeps": [(name, _titled(one)) for name, one in drawn["sweep"].items()],
             "crossing_words": DOTTED.format(faster=" (together, where that is several)"),
             "missing": _missing(report),
@@ -67,6 +72,12 @@ def pictures(report: SweepReport) -> dict[str, Any]:
     # The call first: it is what the whole sweep is about, and TTFT is a part of it.
     order = sorted(found, key=lambda name: (found[name]["metric"] != "e2el", list(found).index(name)))
     return {"sweep": {name: found[name] for name in order}, "load": dict(_loads(report))}
+
+
+def _answer(searched: Searched) -> list[str]:
+    """The answer of a search, its first sentence first."""
+    asked = searched.asked
+    return list(answer(searched.found, asked.axis, asked.goal, asked.objectives_ms))
 
 
 def _bounds(points: Sequence[PointReport]) -> Iterator[dict[str, Any]]:
