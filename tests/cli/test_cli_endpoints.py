@@ -70,6 +70,7 @@ def test_a_run_without_one_success_is_not_valid(misled: Ended) -> None:
         "ok": 0,
         "failed": 9,
         "warmup": 0,
+        "retries": 0,
         "errors": {},
         "with_spans_share": None,
         "joined_by_answer": 0,
