@@ -63,8 +63,9 @@ def test_run_commands_run(command: str, stub_url: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", [line for line in commands("latprof sweep") if "--simulate" in line])
 def test_simulated_sweeps_run(command: str, tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    short = ["--num-prompts", "30", "--warmup", "0", "--replications", "1", "--refine", "0", "-q"]
-    done = latprof([*shlex.split(command)[1:], *short], tmp_path)
+    short = ["--num-prompts", "30", "--warmup", "0", "--replications", "1", "-q"]
+    fewer = [] if "--find-goodput" in command else ["--refine", "0"]
+    done = latprof([*shlex.split(command)[1:], *short, *fewer], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "replication of every point" in done.stdout or "highest " in done.stdout
 

@@ -155,7 +155,7 @@ def test_the_commands_of_the_document_run_one_after_the_other(command: Command) 
 
 
 def test_the_configurations_of_the_document_are_valid(tmp_path: Path) -> None:
-    assert len(blocks("yaml")) == 2
+    assert len(blocks("yaml")) == 3
     for number, block in enumerate(blocks("yaml")):
         file = tmp_path / f"{number}.yaml"
         file.write_text(block)
