@@ -74,6 +74,7 @@ def ran(folder: Path, url: str, listen: int, upstream: str, **overrides: Any) ->
     return open_run(run(load_config(None, config | overrides)).folder)
 
 
+@pytest.mark.slow
 def test_what_stands_behind_a_gateway_is_delayed_and_waited_for(tmp_path: Path) -> None:
     """One request at a time, so that no queue is in it; again where the machine was too busy to tell a slope to 0.1."""
     listen, otlp = free_port(), free_port()

@@ -60,19 +60,20 @@ def tooltip_of(page: Page, picture: str) -> Any:
     return page.locator(f"figure[data-picture={picture}] .chart > div:last-child")
 
 
+TWO_FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
 def walked(page: Page, picture: str) -> list[str]:
     """What is told at every stop of the arrow keys, from the first to the last."""
-    tooltip = tooltip_of(page, picture)
-    page.locator(f"figure[data-picture={picture}] .chart").focus()
+    tooltip, chart = tooltip_of(page, picture), page.locator(f"figure[data-picture={picture}] .chart")
+    chart.focus()
     told: list[str] = []
-    place = ""
     for _ in range(200):
         page.keyboard.press("ArrowRight")
         tooltip.wait_for(state="visible")
-        # Two stops may say the same, but not in the same place.
-        said, last = tooltip.inner_text(), place
-        place = said + tooltip.get_attribute("style")
-        if place == last:
+        page.evaluate(TWO_FRAMES)  # what is told is in its place
+        told.append(tooltip.inner_text())
+        stop, _, stops = (chart.get_attribute("data-stop") or "").partition(" of ")
+        if stop == stops:
             break
-        told.append(said)
     return told

@@ -70,6 +70,7 @@
   const step = (chart, by) => {
     if (!chart.stops.length) return;
     chart.at = Math.min(Math.max(chart.at + by, 0), chart.stops.length - 1);
+    chart.box.dataset.stop = `${chart.at + 1} of ${chart.stops.length}`;
     const { seriesIndex, dataIndex } = chart.stops[chart.at];
     chart.drawn.dispatchAction({ type: "showTip", seriesIndex, dataIndex });
   };
