@@ -77,6 +77,14 @@ def test_the_same_seeds_are_pairs_and_cancel_what_the_schedule_did() -> None:
     assert shift.error < 1_000  # ns
 
 
+def test_the_same_seeds_of_another_load_are_no_pairs() -> None:
+    faster = made_arm(A)
+    faster = replace(faster, conditions=replace(faster.conditions, asked={**faster.conditions.asked, "load.rate_per_s": 60.0}))
+    found = compare(made_arm(A), faster)
+    assert found.apart.asked
+    assert not found.is_paired
+
+
 def test_one_run_each_says_something_of_the_middle_only() -> None:
     found = compare(made_arm([1]), made_arm([201], plant_ms={"prefill": 200.0}))
     assert words(found)["ttft p50"] == "worse"
