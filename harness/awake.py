@@ -15,7 +15,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+
+from latprof.client.health import processor_ticks
 
 _LOOP = """
 import contextlib, os, sys
@@ -43,22 +44,18 @@ def awake() -> Iterator[int]:
             loop.wait()
 
 
-def ticks() -> tuple[int, int]:
-    """Of all processors since boot, in ticks: what ran on them, and what their host refused (steal)."""
-    with Path("/proc/stat").open(encoding="ascii") as file:
-        user, nice, system, _idle, _iowait, irq, softirq, stolen = map(int, file.readline().split()[1:9])
-    return user + nice + system + irq + softirq, stolen
-
-
 def main(command: Sequence[str] = sys.argv[1:]) -> None:
     """Run ``command``; leave with its exit code."""
     if not command:
         sys.exit(f"wants a command, got none\n\n{__doc__}")
-    before = ticks()
+    before = processor_ticks()
     with awake() as processors:
         code = subprocess.run(command, check=False).returncode
-    ran, stolen = (late - early for late, early in zip(ticks(), before, strict=True))
-    print(f"{processors} processors were kept awake; their host refused {stolen / max(1, ran + stolen):.1%} of the time", flush=True)
+    after, refused = processor_ticks(), "what their host refused is not told here"
+    if before is not None and after is not None:
+        ran, stolen = (late - early for late, early in zip(after, before, strict=True))
+        refused = f"their host refused {stolen / max(1, ran + stolen):.1%} of the time"
+    print(f"{processors} processors were kept awake; {refused}", flush=True)
     sys.exit(code)
 
 

@@ -97,7 +97,7 @@ class HealthSampler:
         self._began_cpu_ns = time.process_time_ns()
         self._began_starved_ns = _starved_ns()
         self._began_switches = _involuntary_switches()
-        self._began_ticks = _processor_ticks()
+        self._began_ticks = processor_ticks()
         self._ticks = _ticks(self._tick)
         return self
 
@@ -124,7 +124,7 @@ class HealthSampler:
             receive_queue_max_bytes=self._most_waiting,
             waiting_sockets_share=self._sockets_waiting / self._sockets_seen if self._sockets_seen else 0.0,
             clock_steps=self._clock_steps,
-            stolen_share=_stolen_share(self._began_ticks, _processor_ticks()),
+            stolen_share=_stolen_share(self._began_ticks, processor_ticks()),
         )
 
     def new_lags_ns(self) -> tuple[int, ...]:
@@ -273,7 +273,7 @@ def _starved_ns() -> int | None:
         return None
 
 
-def _processor_ticks() -> tuple[int, int] | None:
+def processor_ticks() -> tuple[int, int] | None:
     """Of all processors together since boot: the ticks (10 ms) that were used, and those that a hypervisor refused."""
     try:
         with Path("/proc/stat").open(encoding="ascii") as file:
