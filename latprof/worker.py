@@ -53,6 +53,11 @@ Say = Callable[[object], None]
 """Tells the parent."""
 
 
+def go_without_pandas() -> None:
+    """From now on nothing in this process finds pandas."""
+    sys.meta_path.insert(0, _WithoutPandas())
+
+
 class _WithoutPandas:
     """pyarrow looks for pandas at its first array: where there is one, that is 60 MB and half a second in the middle of a load."""
 
@@ -72,7 +77,7 @@ def main() -> None:
     """Work until the input ends or says so."""
     # Ctrl-C reaches every process of a terminal; when to stop is the parent's to say, so that the last answers still come in.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.meta_path.insert(0, _WithoutPandas())
+    go_without_pandas()
     orders, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints shall not be taken for an answer
     with _runner() as runner:

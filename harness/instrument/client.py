@@ -20,7 +20,7 @@ from typing import Any
 
 import uvloop
 
-from latprof.worker import peak_bytes
+from latprof.worker import go_without_pandas, peak_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ class Asked:
 def main() -> None:
     """Do what the argument asks."""
     asked = Asked(**json.loads(sys.argv[1]))
+    go_without_pandas()  # as a worker does
     if asked.core is not None:
         os.sched_setaffinity(0, {asked.core})
     did = uvloop.run((_latprof if asked.client == "latprof" else _aiohttp)(asked))

@@ -17,6 +17,10 @@ from typing import Any, Final
 
 import yaml
 
+from latprof.errors import ConfigError
+from latprof.observations.folder import load
+from latprof.opening import spans_of, tables_of
+
 QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
 _LOAD = {"rate_per_s": 20, "num_requests": 60, "warmup": "0s"}
 _CONFIGS: Final[dict[str, dict[str, Any]]] = {
@@ -39,6 +43,7 @@ SIMULATED: Final = tuple(_SIMULATED)
 LIVE: Final = ("stub run", "partial", "failures")
 _BRIEF = "--otlp-grpc-port 0 --otlp-http-port 0 --set spans.grace=1s --warmup 0 --isl 16 --osl 4 -q"
 _PATIENCE_S = 60.0
+_ENOUGH = 10
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,8 @@ def live(folder: Path) -> dict[str, Made]:
 
 
 def _killed(folder: Path) -> Made:
-    killed = _start(folder / "partial", f"run --request-rate 15 --duration 30s {_BRIEF}", cwd=folder)
-    _wait_for(folder / "partial" / "requests.w0.arrows", killed)
+    killed = _start(folder / "partial", f"run --request-rate 15 --duration {_PATIENCE_S:g}s {_BRIEF}", cwd=folder)
+    _wait_for_layers(folder / "partial", killed)
     killed.send_signal(signal.SIGKILL)
     killed.communicate(timeout=_PATIENCE_S)
     again = _command("report partial --html partial/report.html --json partial.json")
@@ -97,12 +102,22 @@ def _made(out: Path, process: subprocess.Popen[str]) -> Made:
     return Made(page, json.loads(out.with_suffix(".json").read_text()))
 
 
-def _wait_for(file: Path, process: subprocess.Popen[str]) -> None:
+def _wait_for_layers(run: Path, process: subprocess.Popen[str]) -> None:
+    """Until requests with spans are on disk: what a kill leaves there, not before."""
     deadline_s = time.monotonic() + _PATIENCE_S
-    while not (file.exists() and file.stat().st_size > 0):
+    while not _has_layers(run):
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline_s, f"{file} was not written"
-        time.sleep(0.1)
+        assert time.monotonic() < deadline_s, f"{run} has no request with spans"
+        time.sleep(0.2)
+
+
+def _has_layers(run: Path) -> bool:
+    try:
+        observed = load(run)
+    except ConfigError:
+        return False
+    ttft = tables_of(observed, spans_of(observed)).ttft
+    return len(ttft.rows) >= _ENOUGH and "prefill" in ttft.names
 
 
 class _Failing(BaseHTTPRequestHandler):
