@@ -147,14 +147,16 @@ class Answer:
         """One header or trailer line, as it stands."""
         kind = _kind_of(name)
         if kind is _HeaderKind.CONTENT_TYPE:
-            self._is_event_stream = _is_event_stream(value)
+            self._is_event_stream = is_event_stream(value)
         elif kind is _HeaderKind.TIMING:
             self.attempt.timing_headers.append((name.decode("latin-1"), self._redact(value.decode("latin-1"))))
         elif kind is _HeaderKind.LOCATION:
             self._kept += b"redirected to " + value + b" "
 
-    def on_headers(self, status: int) -> None:
-        """The headers are complete."""
+    def on_headers(self, status: int, *, is_stream: bool = False) -> None:
+        """The headers are complete; ``is_stream``: their type says so, where `on_header` was not told it."""
+        if is_stream:
+            self._is_event_stream = True
         self.attempt.status = status
         self.attempt.headers_ns = self.at_ns
 
@@ -372,7 +374,8 @@ def _is_success(status: int) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _is_event_stream(content_type: bytes) -> bool:
+def is_event_stream(content_type: bytes) -> bool:
+    """Whether a body of this type is server-sent events."""
     return content_type.lower().startswith(b"text/event-stream")
 
 

@@ -10,22 +10,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from latprof.client.answer import says_something
+from latprof.client.answer import is_event_stream, says_something
 
 # Of a server whose heads all differ (they are numbered, say) not all are kept.
 _MOST: Final = 32
 _LONGEST: Final = 4_096
 _END: Final = b"\r\n\r\n"
+_TYPE: Final = b"content-type"
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
     """What stands at the head of a response with a body of a given length, after which the connection can be used again.
 
-    ``told`` are those of its headers that an answer takes in, in order.
+    ``told`` are those of its headers that an answer takes in, in order, but for the type of the body.
     """
 
     status: int
+    is_event_stream: bool
     told: Sequence[tuple[bytes, bytes]]
     length: int
 
@@ -61,4 +63,6 @@ class Heads:
         if 0 < end <= _LONGEST and data.find(_END) + 4 == end:
             if len(self._known) >= _MOST:
                 self._known.clear()
-            self._known[data[:end]] = Head(status, [line for line in headers if says_something(line[0])], length)
+            types = [value for name, value in headers if name.lower() == _TYPE]
+            told = [(name, value) for name, value in headers if says_something(name) and name.lower() != _TYPE]
+            self._known[data[:end]] = Head(status, bool(types) and is_event_stream(types[-1]), told, length)

@@ -127,7 +127,7 @@ class ResponseReader:
         head, body = whole
         for name, value in head.told:
             answer.on_header(name, value)
-        answer.on_headers(head.status)
+        answer.on_headers(head.status, is_stream=head.is_event_stream)
         if body:
             answer.on_body(body)
         self.keep_alive = True

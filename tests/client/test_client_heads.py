@@ -125,7 +125,7 @@ def test_a_fault_of_our_own_reaches_whoever_sent_the_request(monkeypatch: pytest
         answer = Answer(new_attempt(3), ChunkLog(), OPENAI_CHAT, Redactor())
         reader = ResponseReader(answer, 500, on_fault=faults.append, heads=known)
         with monkeypatch.context() as patch:
-            patch.setattr(Answer, "on_headers", lambda *_: 1 / 0)
+            patch.setattr(Answer, "on_headers", lambda *_, **__: 1 / 0)
             reader.feed(sized(BODY), 1_000)
     assert isinstance(faults[0], ZeroDivisionError)
     assert isinstance(faults[1].__context__, ZeroDivisionError)
