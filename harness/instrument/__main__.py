@@ -178,12 +178,19 @@ def _saturation(server: Path) -> bool:
 
 
 def _small(server: Path) -> bool:
+    """By CPU time, and what is asked of a server that is awake: to wake one on another core costs whoever sends to it, and no peer on another host does."""
     asked = Asked("latprof", "", "", 32, 1.0, ttft_us=0, itl_us=0, tokens=1, closed=100_000, bare=True)
-    own = _row(measure("32 latprof, small requests", asked, server))
-    _row(measure("32 aiohttp, small requests", replace(asked, client="aiohttp", closed=25_000), server))
-    per_core = 1e6 / own.cpu_us_per_request
+    others = replace(asked, client="aiohttp", closed=25_000)
+    own = _row(measure("32 latprof, small requests", asked, server, awake=True))
+    _row(measure("32 aiohttp, small requests", others, server, awake=True))
+    waking = _row(measure("32 latprof, the server sleeps", asked, server))
+    _row(measure("32 aiohttp, the server sleeps", others, server))
     head = f"n {asked.closed}; closed loop of 32, an answer of one event and the end mark in one segment; per core: by CPU time"
-    return verdict.show("small requests", head, [Figure("requests per second and core", per_core, low=25_000, unit="/s")])
+    figures = [
+        Figure("requests per second and core", 1e6 / own.cpu_us_per_request, low=25_000, unit="/s"),
+        Figure("the same, of a server that sleeps in between", 1e6 / waking.cpu_us_per_request, unit="/s"),
+    ]
+    return verdict.show("small requests", head, figures)
 
 
 def _ceiling(server: Path) -> None:

@@ -87,12 +87,19 @@ class Measured:
 
 
 def measure(
-    name: str, asked: Asked, server: Path, *, certificate: tuple[Path, Path] | None = None, clients: int = 1, kernel_stamps: bool = True
+    name: str,
+    asked: Asked,
+    server: Path,
+    *,
+    certificate: tuple[Path, Path] | None = None,
+    clients: int = 1,
+    kernel_stamps: bool = True,
+    awake: bool = False,
 ) -> Measured:
-    """Run ``clients`` processes that share the load of ``asked``, against one server."""
+    """Run ``clients`` processes that share the load of ``asked``, against one server; ``awake``: one that never sleeps."""
     with ExitStack() as stack:
         folders = [Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="latprof-client-"))) for _ in range(clients)]
-        running = stack.enter_context(truth_server(server, SERVER_CORE, certificate))
+        running = stack.enter_context(truth_server(server, SERVER_CORE, certificate, awake=awake))
         scheme = "http" if certificate is None else "https"
         url = f"{scheme}://127.0.0.1:{running.port}"
         target = Target(model="truth", tls_verify=False, max_connections=8_192, kernel_stamps=kernel_stamps)

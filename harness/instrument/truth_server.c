@@ -2,6 +2,9 @@
  *
  *   truth_server PORT LOG [CERT KEY]
  *
+ * With AWAKE=1 in its environment it never sleeps. Whoever sends to one that sleeps on another core pays for waking it (8 us a request), which nobody
+ * pays whose peer is another host.
+ *
  * The plan of an answer stands in the query: ?ttft=US&itl=US&tokens=N. itl=0 sends as fast as the socket takes it, bare=1 one token at once. The stream's number is read
  * from the header "tracestate: latprof=S.T". One thread, epoll, a timerfd and a heap of the instants at which streams are due.
  * On SIGTERM the log is written: records of (uint32 stream, uint32 token, uint64 CLOCK_MONOTONIC ns just before send); token 0xFFFFFFFF is the
@@ -334,6 +337,7 @@ int main(int count, char **words) {
     socklen_t size = sizeof where;
     getsockname(listener, (struct sockaddr *)&where, &size);
     poller = epoll_create1(EPOLL_CLOEXEC);
+    int awake = getenv("AWAKE") != NULL;
     timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     int always[] = {listener, timer};
     for (int i = 0; i < 2; i++) {
@@ -349,7 +353,7 @@ int main(int count, char **words) {
             struct itimerspec at = {.it_value = {(time_t)(due / 1000000000u), (long)(due % 1000000000u)}};
             timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
         }
-        int n = epoll_wait(poller, events, 256, heaped && heap[0]->due_ns <= now_ns() ? 0 : 1000);
+        int n = epoll_wait(poller, events, 256, awake || (heaped && heap[0]->due_ns <= now_ns()) ? 0 : 1000);
         for (int i = 0; i < n; i++) {
             int fd = events[i].data.fd;
             if (fd == listener) { take(listener); continue; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -56,12 +57,15 @@ def has_openssl() -> bool:
 
 
 @contextmanager
-def truth_server(binary: Path, core: int | None, certificate: tuple[Path, Path] | None = None) -> Iterator[TruthServer]:
-    """The server on a free loopback port, on ``core`` alone if that is given."""
+def truth_server(
+    binary: Path, core: int | None, certificate: tuple[Path, Path] | None = None, *, awake: bool = False
+) -> Iterator[TruthServer]:
+    """The server on a free loopback port, on ``core`` alone if that is given; ``awake``: it never sleeps there."""
     folder = Path(tempfile.mkdtemp(prefix="latprof-truth-"))
     pin = ["taskset", "-c", str(core)] if core is not None and shutil.which("taskset") else []
     words = [*pin, str(binary), "0", str(folder / "log"), *(map(str, certificate) if certificate is not None else ())]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    environment = os.environ | ({"AWAKE": "1"} if awake else {})
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert process.stdout is not None
         yield TruthServer(int(process.stdout.readline()), folder / "log", process)
