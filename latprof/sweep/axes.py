@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from latprof.config import Config
-from latprof.config_values import Section
+from latprof.config.values import Section
 from latprof.errors import ConfigError, UsageError
 from latprof.report.sweep_values import Axis
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from latprof.config_values import DurationNs, PositiveInt, Section, ServiceTime, Share, law
+from latprof.config.values import DurationNs, PositiveInt, Section, ServiceTime, Share, law
 from latprof.units import NS_PER_MS, NS_PER_S
 
 

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from latprof.config_stub import STAGES
-from latprof.config_values import DurationNs, Section
+from latprof.config.stub import STAGES
+from latprof.config.values import DurationNs, Section
 from latprof.units import NS_PER_MS, NS_PER_S
 
 _BARE = re.compile(r"[0-9.]+")
