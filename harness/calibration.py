@@ -34,9 +34,10 @@ from latprof.analysis.verdicts.compare import Comparison, compare
 from latprof.analysis.verdicts.differences import ALPHA
 from latprof.analysis.verdicts.replications import FEW, Replication, Selector, estimate
 from latprof.analysis.verdicts.sequential import alpha_of_look
-from latprof.baseline import Baseline, arm_of_runs
-from latprof.budget import Budget, read_budget
-from latprof.gate import gate
+from latprof.gates.arms import arm_of_runs
+from latprof.gates.baseline import Baseline
+from latprof.gates.budget import Budget, read_budget
+from latprof.gates.gate import gate
 from latprof.report.gate_values import Gated
 from latprof.units import NS_PER_MS
 

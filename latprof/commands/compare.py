@@ -66,14 +66,14 @@ def compare_and_print(a: str, b: str, asked: Asked, *, json_file: Path | None, h
 
 def _tolerance(asked: Asked) -> Tolerance:
     from latprof.analysis.verdicts.compare import Tolerance
-    from latprof.budget_words import duration, share
+    from latprof.gates.words import duration, share
 
     return Tolerance(share("--tolerance", asked.tolerance), duration("--min-abs", asked.min_abs))
 
 
 def _refused(a: str, b: str, told: Comparison) -> tuple[str, ...]:
     """A baseline is for the same load on the same machine; two runs that someone names may differ in what they like, and it is told."""
-    from latprof.baseline import mismatches
+    from latprof.gates.baseline import mismatches
 
     return tuple(mismatches(told.a, told.b)) if Path(a).is_file() or Path(b).is_file() else ()
 
@@ -82,7 +82,7 @@ def _refused(a: str, b: str, told: Comparison) -> tuple[str, ...]:
 
 
 def _read(a: str, b: str, asked: Asked) -> tuple[Arm, Arm]:
-    from latprof.baseline import read_arm
+    from latprof.gates.arms import read_arm
 
     for text in (a, b):
         if _is_url(text) or Path(text).suffix in {".yaml", ".yml"}:
@@ -102,7 +102,7 @@ def _is_url(text: str) -> bool:
 
 
 def _measured(a: str, b: str, asked: Asked, *, quiet: bool) -> tuple[tuple[Arm, Arm], Path, bool]:
-    from latprof.baseline import arm_of_runs
+    from latprof.gates.arms import arm_of_runs
     from latprof.interleave import blocks, measure
     from latprof.observations.folder import create, discard
 
@@ -167,8 +167,9 @@ def save_baseline(runs: Sequence[Path], to: Path, ceiling: str | None) -> Exit:
     """``latprof baseline save``."""
     from latprof.analysis.verdicts.replications import FEW
     from latprof.analysis.verdicts.trust import about_layers
-    from latprof.baseline import arm_of_runs, ceiling_keys, runs_at, save
-    from latprof.budget_words import share
+    from latprof.gates.arms import arm_of_runs, runs_at
+    from latprof.gates.baseline import ceiling_keys, save
+    from latprof.gates.words import share
 
     ceiling_share = None if ceiling is None else share("--ceiling", ceiling)
     arm = arm_of_runs([folder for path in runs for folder in runs_at(path)])
@@ -192,7 +193,7 @@ def save_baseline(runs: Sequence[Path], to: Path, ceiling: str | None) -> Exit:
 
 def show_baseline(path: Path) -> Exit:
     """``latprof baseline show``."""
-    from latprof.baseline import load
+    from latprof.gates.baseline import load
     from latprof.report.kept import render
 
     baseline = load(path)
@@ -204,7 +205,7 @@ def show_baseline(path: Path) -> Exit:
 
 
 def _write_html(told: Comparison, refused: Sequence[str], arms: tuple[Path, Path], file: Path, *, quiet: bool) -> None:
-    from latprof.pages import write_comparison_page
+    from latprof.pages.html import write_comparison_page
     from latprof.report.inert import plain
 
     written = write_comparison_page(told, refused, arms, file)

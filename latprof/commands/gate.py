@@ -17,11 +17,12 @@ import orjson
 from latprof.analysis.verdicts.differences import ALPHA
 from latprof.analysis.verdicts.replications import FEW, Replication
 from latprof.analysis.verdicts.sequential import alpha_of_look
-from latprof.baseline import Baseline, load, runs_at
-from latprof.budget import Budget, load_budget
 from latprof.config import Config
 from latprof.errors import ConfigError, Exit, UsageError
-from latprof.gate import gate
+from latprof.gates.arms import runs_at
+from latprof.gates.baseline import Baseline, load
+from latprof.gates.budget import Budget, load_budget
+from latprof.gates.gate import gate
 from latprof.opening import replication_of
 from latprof.pipeline import run
 from latprof.report.gate_exports import benchmark_json, gate_json, otava_csv

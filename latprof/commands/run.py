@@ -15,8 +15,8 @@ from latprof.opening import Opened, exit_code_of, open_run
 from latprof.pipeline import ENDING_SIGNALS, new_runner, run
 
 if TYPE_CHECKING:
-    from latprof.budget import Budget
     from latprof.commands.export import Exports
+    from latprof.gates.budget import Budget
     from latprof.report.values import Report
 
 _LOOK_EVERY_S = 1.0
@@ -64,7 +64,7 @@ def report_and_print(
 ) -> Exit:
     """``latprof report``, of a run or of a sweep, with its page and its figures; ``exports`` of a run are written beside it."""
     from latprof.commands.export import check, export
-    from latprof.figures import check_figures, write_figures
+    from latprof.pages.figures import check_figures, write_figures
     from latprof.sweep.stored import is_sweep
 
     check_writable(json_file)
@@ -94,7 +94,7 @@ def report_and_print(
 
 
 def _promised(budget_file: Path | None, *, shown: bool) -> Budget | None:
-    from latprof.budget import load_budget
+    from latprof.gates.budget import load_budget
 
     if budget_file is not None and not shown:
         raise UsageError(
@@ -110,7 +110,7 @@ def write_html(opened: Opened, file: Path | None = None, budget: Budget | None =
     Raises:
         UsageError: it was asked for as ``file`` and cannot be written. One that nobody asked for takes no run down with it.
     """
-    from latprof.pages import write_page
+    from latprof.pages.html import write_page
     from latprof.report.inert import plain
 
     try:

@@ -95,7 +95,7 @@ def _of_one_load(flag: str, name: str) -> str:
 def report_sweep_and_print(folder: Path, *, json_file: Path | None, html: Path | None = None, figures: Path | None = None) -> Exit:
     """``latprof report`` of the folder of a sweep."""
     from latprof.commands.run import tell_figures
-    from latprof.figures import write_sweep_figures
+    from latprof.pages.figures import write_sweep_figures
     from latprof.sweep.searching import read
 
     report = read(folder)
@@ -120,8 +120,8 @@ def _run_all(config: Config, asked: Asked, *, quiet: bool) -> RunAll:
 
 
 def _sweep(config: Config, asked: Asked, run_all: RunAll, *, json_file: Path | None, quiet: bool, html: bool) -> Exit:
-    from latprof.again import CONFIG, config_text
     from latprof.observations.folder import create
+    from latprof.pages.again import CONFIG, config_text
     from latprof.sweep.axes import check, settings
     from latprof.sweep.sweeping import Sweep, sweep
 
@@ -165,7 +165,7 @@ def _flags(asked: Asked) -> Iterator[str]:
 
 
 def _write_html(report: SweepReport, folder: Path, file: Path | None, *, quiet: bool = False) -> None:
-    from latprof.pages import write_sweep_page
+    from latprof.pages.html import write_sweep_page
     from latprof.report.inert import plain
 
     written = write_sweep_page(report, folder, file)
@@ -230,9 +230,9 @@ def _write_json(value: Any, json_file: Path | None) -> None:
 
 
 def _find(config: Config, asked: Asked, goal: float, run_all: RunAll, *, json_file: Path | None, quiet: bool, html: bool) -> Exit:
-    from latprof.again import CONFIG, config_text
     from latprof.analysis.sweeps.highest import Search
     from latprof.observations.folder import create
+    from latprof.pages.again import CONFIG, config_text
     from latprof.sweep.axes import check, load_axis, span
     from latprof.sweep.searching import search
     from latprof.sweep.sweeping import Sweep

@@ -12,10 +12,10 @@ from latprof.analysis.validity.doubts import Doubt
 from latprof.analysis.verdicts.arms import arm_of
 from latprof.analysis.verdicts.replications import Replication
 from latprof.analysis.verdicts.steady import Steady
-from latprof.baseline import Baseline
-from latprof.budget import Budget, read_budget
 from latprof.errors import Exit, UsageError
-from latprof.gate import gate
+from latprof.gates.baseline import Baseline
+from latprof.gates.budget import Budget, read_budget
+from latprof.gates.gate import gate
 from latprof.report.gate_values import Gated
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.queue_runs import replication
 from latprof.analysis.verdicts.arms import arm_of
-from latprof.baseline import load, save
+from latprof.gates.baseline import load, save
 from latprof.report.kept import render
 
 

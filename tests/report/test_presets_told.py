@@ -15,12 +15,13 @@ from rich.console import Console
 
 from latprof.analysis.verdicts.compare import compare
 from latprof.analysis.verdicts.replications import Selector
-from latprof.baseline import read_arm, save
-from latprof.budget import Budget, Limit
 from latprof.commands.sweep import Asked, sweep_and_print
 from latprof.commands.whatif import Question, answer_of
 from latprof.config import load_config
-from latprof.gate import gate
+from latprof.gates.arms import read_arm
+from latprof.gates.baseline import save
+from latprof.gates.budget import Budget, Limit
+from latprof.gates.gate import gate
 from latprof.opening import replication_of
 from latprof.pipeline_simulate import simulate_into_folder
 from latprof.report import comparison, comparison_summary, gate_terminal, sweep, sweep_summary, whatif, whatif_summary

@@ -24,7 +24,7 @@ from latprof.config import load_config
 from latprof.layers.call import first_token_layers
 from latprof.layers.table import Layers
 from latprof.observations.graph import load_steps
-from latprof.pages import shown_of
+from latprof.pages.html import shown_of
 from latprof.pipeline import simulate
 from latprof.report.page import comparison, run, sweep
 from latprof.report.page.made import Made

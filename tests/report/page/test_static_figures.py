@@ -21,7 +21,7 @@ from latprof.analysis.validity.doubts import Doubt
 from latprof.commands.run import report_and_print
 from latprof.config import load_config
 from latprof.errors import UsageError
-from latprof.figures import check_figures
+from latprof.pages.figures import check_figures
 from latprof.pipeline import simulate
 from latprof.report.page import static
 from latprof.report.page.figures import of_run, of_sweep

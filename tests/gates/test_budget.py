@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from latprof.analysis.verdicts.replications import Selector
-from latprof.budget import Budget, load_budget, read_budget
 from latprof.errors import ConfigError
+from latprof.gates.budget import Budget, load_budget, read_budget
 
 
 def read(text: str) -> Budget:

@@ -17,9 +17,10 @@ from latprof.analysis.verdicts.arms import Arm, Key, arm_of
 from latprof.analysis.verdicts.compare import Tolerance, change, compare
 from latprof.analysis.verdicts.differences import Shift
 from latprof.analysis.verdicts.replications import Selector, estimate
-from latprof.baseline import load, mismatches, runs_at, save
 from latprof.commands.compare import save_baseline
 from latprof.errors import ConfigError, Exit, RunFailedError, UsageError
+from latprof.gates.arms import runs_at
+from latprof.gates.baseline import load, mismatches, save
 
 SEEDS = range(5)
 HOST = {"platform": "linux", "machine": "x86_64", "cpu_model": "A processor", "cpus": 2, "python": "CPython 3.11.7", "latprof": "0.1.0"}
@@ -141,7 +142,7 @@ def test_a_ceiling_is_added_when_more_runs_are_saved_and_stays_when_fewer_are(tm
 
 def test_what_got_no_ceiling_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (single,) = runs([1], n=60)
-    monkeypatch.setattr("latprof.opening.replication_of", lambda _folder, _objectives=None: single)
+    monkeypatch.setattr("latprof.gates.arms.replication_of", lambda _folder, _objectives=None: single)
     save_baseline([tmp_path], tmp_path / "b.json", None)
     told = capsys.readouterr().out
     assert "with fewer than 3 runs only medians can be held against it" in told
@@ -221,7 +222,7 @@ def test_layers_in_doubt_are_no_baseline_and_the_whole_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     doubted = [replace(one, doubts=(Doubt("spans_lost", "warning", "spans were lost", "look"),)) for one in runs()]
-    monkeypatch.setattr("latprof.opening.replication_of", lambda folder, _objectives=None: doubted[int(folder.name)])
+    monkeypatch.setattr("latprof.gates.arms.replication_of", lambda folder, _objectives=None: doubted[int(folder.name)])
     save_baseline([tmp_path / str(seed) for seed in SEEDS], tmp_path / "b.json", None)
     assert "no layer can be held against it: spans were lost" in capsys.readouterr().out
     kept = load(tmp_path / "b.json").arm
@@ -231,7 +232,7 @@ def test_layers_in_doubt_are_no_baseline_and_the_whole_is(
 
 def test_runs_nobody_may_trust_are_no_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     doubted = replace(runs([1])[0], doubts=(Doubt("lateness", "fatal", "requests went late", "lower the rate"),))
-    monkeypatch.setattr("latprof.opening.replication_of", lambda _folder, _objectives=None: doubted)
+    monkeypatch.setattr("latprof.gates.arms.replication_of", lambda _folder, _objectives=None: doubted)
     with pytest.raises(RunFailedError, match=r"cannot be a baseline, for it is not valid: requests went late; lower the rate") as refused:
         save_baseline([tmp_path], tmp_path / "b.json", None)
     assert refused.value.exit_code == Exit.UNTRUSTED

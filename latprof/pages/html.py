@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latprof.again import CONFIG, comparison_again, config_text, run_again, sweep_again
 from latprof.analysis.verdicts.replications import SHARES
 from latprof.config import Config
 from latprof.errors import UsageError
 from latprof.observations.folder import read_meta
 from latprof.observations.graph import load_steps
 from latprof.opening import Opened, courses_of
+from latprof.pages.again import CONFIG, comparison_again, config_text, run_again, sweep_again
 from latprof.report.page.made import Made
 from latprof.report.page.run import Shown, page
 from latprof.units import ms
@@ -22,7 +22,7 @@ from latprof.units import ms
 if TYPE_CHECKING:
     from latprof.analysis.verdicts.arms import Arm
     from latprof.analysis.verdicts.compare import Comparison
-    from latprof.budget import Budget
+    from latprof.gates.budget import Budget
     from latprof.report.sweep_values import SweepReport
 
 PAGE = "report.html"
@@ -62,7 +62,7 @@ def write_comparison_page(told: Comparison, refused: Sequence[str], arms: tuple[
     Raises:
         UsageError: it cannot be written.
     """
-    from latprof.baseline import runs_at
+    from latprof.gates.arms import runs_at
     from latprof.report.page.comparison import page as page_of_comparison
 
     sides = dict(zip("AB", zip((told.a, told.b), arms, strict=True), strict=True))

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from latprof.analysis.verdicts.replications import DECOMPOSED, GOODPUT, METRICS, SHARES, Selector
-from latprof.budget_words import (
+from latprof.errors import ConfigError
+from latprof.gates.words import (
     Level,
     amount,
     checked_layer,
@@ -30,7 +31,6 @@ from latprof.budget_words import (
     share,
     statistic,
 )
-from latprof.errors import ConfigError
 from latprof.layers.vocabulary import belongs_to
 from latprof.yaml_text import read_yaml
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latprof.errors import UsageError
-from latprof.pages import shown_of
+from latprof.pages.html import shown_of
 
 if TYPE_CHECKING:
-    from latprof.budget import Budget
+    from latprof.gates.budget import Budget
     from latprof.opening import Opened
     from latprof.report.page.static import Figure
     from latprof.report.sweep_values import SweepReport

@@ -17,12 +17,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from latprof.analysis.verdicts.arms import PERCENTILES, Arm, Key, arm_of
+from latprof.analysis.verdicts.arms import PERCENTILES, Arm, Key
 from latprof.analysis.verdicts.conditions import Conditions, differences, fingerprint
 from latprof.analysis.verdicts.estimates import Estimate, from_figures, without_interval
 from latprof.analysis.verdicts.replications import SHARES, Selector, untold_by
 from latprof.analysis.verdicts.told import counts_to
 from latprof.errors import ConfigError, UsageError
+from latprof.gates.words import named
 from latprof.units import NS_PER_MS, ms
 
 SCHEMA = "latprof.baseline/1"
@@ -108,18 +109,14 @@ def _as_json(arm: Arm, ceilings: Mapping[Key, float]) -> dict[str, Any]:
         "seeds": list(arm.seeds),
         "ceilings_ms": {str(key): ms(value) for key, value in ceilings.items()},
         "metrics": {
-            metric: {_named(p): _figure(arm, Selector(metric), p) for p in ((None,) if metric in SHARES else statistics)}
+            metric: {named(p): _figure(arm, Selector(metric), p) for p in ((None,) if metric in SHARES else statistics)}
             for metric in arm.metrics
         },
         "layers": {
-            metric: {name: {_named(p): _figure(arm, Selector(metric, name), p) for p in statistics} for name in names}
+            metric: {name: {named(p): _figure(arm, Selector(metric, name), p) for p in statistics} for name in names}
             for metric, names in arm.layers.items()
         },
     }
-
-
-def _named(p: float | None) -> str:
-    return "mean" if p is None else f"p{100 * p:g}"
 
 
 def _figure(arm: Arm, selector: Selector, p: float | None) -> dict[str, Any]:
@@ -221,7 +218,7 @@ def _key(name: str) -> Key:
 
 def _kept(told: Mapping[str, Any], key: Key) -> Estimate:
     """The figure as it was kept; a prefix is the sum of its children."""
-    selector, statistic = key.selector, _named(key.p)
+    selector, statistic = key.selector, named(key.p)
     seeds = len(told["seeds"])
     if not selector.layer:
         return _read_figure(told["metrics"].get(selector.metric, {}), statistic, seeds, str(key))
@@ -258,39 +255,7 @@ def _total(parts: Sequence[Estimate]) -> Estimate:
     return from_figures(value, each, first.replications, first.n, n_eff=first.n_eff, note=first.why, pooled=together)
 
 
-# --- either -------------------------------------------------------------------------------------------------------------------------------
-
-
-def runs_at(path: Path) -> list[Path]:
-    """The run folders that ``path`` means: itself, or those directly in it, by name."""
-    if (path / "run.json").exists() or not path.is_dir():
-        return [path]
-    return sorted(below.parent for below in path.glob("*/run.json")) or [path]
-
-
-def read_arm(path: Path, objectives_ms: Mapping[str, float] | None = None) -> Arm:
-    """One side of a comparison: a baseline file, a run folder, or a folder of run folders that repeat one experiment.
-
-    Raises:
-        ConfigError: it is none of these.
-        UsageError: the runs do not repeat the same thing.
-    """
-    if path.is_file():
-        return load(path).arm
-    return arm_of_runs(runs_at(path), objectives_ms)
-
-
-def arm_of_runs(folders: Sequence[Path], objectives_ms: Mapping[str, float] | None = None) -> Arm:
-    """Run folders that repeat one experiment, as an arm.
-
-    Raises:
-        ConfigError: one is not a run folder.
-        UsageError: they do not repeat the same thing.
-    """
-    from latprof.opening import replication_of
-
-    name = str(folders[0]) if len(folders) == 1 else f"{folders[0].parent} ({len(folders)} runs)"
-    return arm_of(name, [replication_of(folder, objectives_ms) for folder in folders])
+# --- holding runs against it --------------------------------------------------------------------------------------------------------------
 
 
 def mismatches(baseline: Arm, arm: Arm) -> Iterator[str]:

@@ -16,10 +16,10 @@ from latprof.analysis.verdicts.estimates import Estimate, without_interval
 from latprof.analysis.verdicts.replications import SHARES, Replication, Selector, estimate
 from latprof.analysis.verdicts.spending import Spending, spend
 from latprof.analysis.verdicts.trust import doubts_of
-from latprof.baseline import Baseline, mismatches
-from latprof.budget import Budget, Limit, Regression
-from latprof.budget_words import amount
 from latprof.errors import UsageError
+from latprof.gates.baseline import Baseline, mismatches
+from latprof.gates.budget import Budget, Limit, Regression
+from latprof.gates.words import amount
 from latprof.report.gate_values import Gated, GatedRun, Inconclusive
 
 
