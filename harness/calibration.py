@@ -188,8 +188,8 @@ def gates(trials: int, n: int = GATES_N) -> tuple[list[Figure], list[Figure]]:
 def live(comparisons: int, requests: int = 150, pairs: int = 4) -> list[Figure]:
     """Interleaved comparisons of the stack in a box with itself."""
     from latprof.config import load_config
-    from latprof.interleave import blocks, measure
     from latprof.pipeline import run
+    from latprof.pipeline.interleave import blocks, measure
 
     alarms = 0
     for number in range(comparisons):

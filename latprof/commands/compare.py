@@ -15,8 +15,8 @@ from latprof.errors import Exit, RunFailedError, UsageError
 if TYPE_CHECKING:
     from latprof.analysis.verdicts.arms import Arm
     from latprof.analysis.verdicts.compare import Comparison, Tolerance
-    from latprof.interleave import Block
     from latprof.pipeline import Outcome
+    from latprof.pipeline.interleave import Block
 
 _METRICS = ("ttft", "e2el", "task")
 
@@ -103,8 +103,8 @@ def _is_url(text: str) -> bool:
 
 def _measured(a: str, b: str, asked: Asked, *, quiet: bool) -> tuple[tuple[Arm, Arm], Path, bool]:
     from latprof.gates.arms import arm_of_runs
-    from latprof.interleave import blocks, measure
     from latprof.observations.folder import create, discard
+    from latprof.pipeline.interleave import blocks, measure
 
     if asked.interleave and asked.simulate:
         raise UsageError("--interleave measures and --simulate plays in virtual time; drop one of the two")

@@ -78,7 +78,7 @@ def run_and_gate(config: Config, asked: Asked, *, quiet: bool, live: bool = Fals
 
 def simulate_and_gate(config: Config, asked: Asked) -> Exit:
     """``latprof gate --simulate CONFIG``: the same in virtual time, where the same seeds give the same verdict to the last digit."""
-    from latprof.pipeline_simulate import simulate_into_folder
+    from latprof.pipeline.simulated import simulate_into_folder
 
     budget, baseline = _read(asked)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from latprof.config import Config
 from latprof.errors import Exit, RunFailedError, UsageError
 from latprof.opening import Opened, exit_code_of, open_run
-from latprof.pipeline import ENDING_SIGNALS, new_runner, run
+from latprof.pipeline import run
+from latprof.pipeline.loop import ENDING_SIGNALS, new_runner
 
 if TYPE_CHECKING:
     from latprof.commands.export import Exports
@@ -47,7 +48,7 @@ def _foretell(config: Config) -> None:
     """Say what the stack in a box would not keep up with; of a real endpoint nobody knows."""
     if not config.uses_stub:
         return
-    from latprof.offered import overloads
+    from latprof.pipeline.offered import overloads
 
     for one in overloads(config):
         sys.stderr.write(f"{one.line}\n")

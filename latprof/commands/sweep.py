@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from latprof.sweep.runs import RunAll
 
 _REFINE_SIMULATED = 2
-_GOODPUT_OF_THE_STUB = {"ttft": 200.0, "tpot": 50.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,8 +282,9 @@ def _searched(asked: Asked, goal: float) -> tuple[str, str]:
 
 
 def _with_objectives(config: Config) -> Config:
-    if config.goodput:
-        return config
-    if config.uses_stub:
-        return config.model_copy(update={"goodput": _GOODPUT_OF_THE_STUB})
-    raise UsageError("--find-goodput needs objectives; give --goodput 'ttft:200 tpot:50', or goodput in the configuration")
+    from latprof.pipeline.goodput import judged
+
+    config = judged(config)
+    if not config.goodput:
+        raise UsageError("--find-goodput needs objectives; give --goodput 'ttft:200 tpot:50', or goodput in the configuration")
+    return config

@@ -89,7 +89,7 @@ def foretold(run_all: RunAll, told: Told) -> RunAll:
     """``run_all``, with a word before of every setting at which the stack in a box will not keep up; of a real endpoint nobody knows."""
 
     def made(jobs: Sequence[Job]) -> Iterator[Done]:
-        from latprof.offered import overloads
+        from latprof.pipeline.offered import overloads
 
         for job in jobs:
             found = overloads(job.config) if job.number == 0 and job.config.uses_stub else ()

@@ -23,7 +23,7 @@ from latprof.gates.baseline import save
 from latprof.gates.budget import Budget, Limit
 from latprof.gates.gate import gate
 from latprof.opening import replication_of
-from latprof.pipeline_simulate import simulate_into_folder
+from latprof.pipeline.simulated import simulate_into_folder
 from latprof.report import comparison, comparison_summary, gate_terminal, sweep, sweep_summary, whatif, whatif_summary
 from latprof.report.gate_exports import gate_json
 from latprof.report.gate_markdown import escaped, markdown

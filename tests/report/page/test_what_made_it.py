@@ -14,7 +14,7 @@ from latprof.config import load_config
 from latprof.gates.arms import read_arm
 from latprof.gates.baseline import save
 from latprof.pages.html import write_comparison_page, write_sweep_page
-from latprof.pipeline_simulate import simulate_into_folder
+from latprof.pipeline.simulated import simulate_into_folder
 from latprof.report.host import host, versions
 from latprof.report.page import comparison, sweep
 from latprof.report.page.document import in_words

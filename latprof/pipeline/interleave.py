@@ -17,7 +17,7 @@ from latprof.config import Config
 from latprof.errors import Exit, RunFailedError, UsageError
 
 if TYPE_CHECKING:
-    from latprof.pipeline import Outcome
+    from latprof.pipeline.outcome import Outcome
 
 Side = Literal["a", "b"]
 LEAST_PAIRS = 2

@@ -1,7 +1,4 @@
-"""The causal check's part of a run: the hop in front of the stack, between two stages of the stub, or where a gateway is pointed at it.
-
-And what its record says.
-"""
+"""The causal check's part of a run: the hop in front of the stack, between two stages of the stub, or where a gateway is pointed at it."""
 
 from __future__ import annotations
 
@@ -12,18 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latprof.clock import WallAnchor
 from latprof.config import Config, Stage
 from latprof.errors import RunFailedError, UsageError
 
 if TYPE_CHECKING:
-    from latprof.analysis.causal.injection import Injection
     from latprof.client.targets import Targets
     from latprof.inject.order import Upstream
     from latprof.inject.running import RunningHop
-    from latprof.layers.placing import Place
-    from latprof.observations.folder import Run
-    from latprof.spans.store import Spans
 
 
 class Injector:
@@ -137,45 +129,3 @@ class Injector:
         order = HopOrder(str(self._folder), self._run_id, upstream, inject.delays_ns, inject.block_ns, inject.per, self._config.load.seed)
         self._hop = await self._stack.enter_async_context(await start(order, listening))
         return self._hop
-
-
-def with_injected(spans: Spans, observed: Run) -> Spans:
-    """The spans of a run with what the hop did to its requests among them; ``spans`` themselves where there was none."""
-    from latprof.layers.sources.injected import HOPS, name_at_address
-    from latprof.layers.sources.injected import with_injected as told
-    from latprof.observations.injected import load_injected
-
-    injected, inject = load_injected(observed.folder), observed.meta.get("inject")
-    if injected is None or inject is None:
-        return spans
-    hop = name_at_address(inject["before"]) if inject.get("listen") else HOPS[inject["before"]]
-    return told(spans, injected, observed.requests, WallAnchor(**observed.meta["anchor"]), hop)
-
-
-def place_in(observed: Run, spans: Spans) -> Place | None:
-    """Where the hop stood among those that ``spans`` (its own among them) tell of; None where the run itself put it there, or there was none."""
-    from latprof.layers.placing import place_of
-    from latprof.layers.sources.injected import name_at_address
-
-    inject = observed.meta.get("inject")
-    if inject is None or not inject.get("listen"):
-        return None
-    configured = tuple(observed.meta["config"]["spans"]["hops"])
-    return place_of(name_at_address(inject["before"]), inject["before"], observed.requests, spans, configured)
-
-
-def injection_of(observed: Run, place: Place | None = None) -> Injection | None:
-    """What the delays did to the run; None where there were none. ``place`` is where they were put, where that had to be found out."""
-    from latprof.analysis.causal.injection import Site, analyse
-    from latprof.observations.injected import load_injected
-    from latprof.schedule.delays import Delays
-
-    told, injected = observed.meta.get("inject"), load_injected(observed.folder)
-    if told is None or injected is None:
-        return None
-    design = Delays(tuple(told["delays_ns"]), told["block_ns"], told["per"], told["seed"])
-    found = analyse(observed.requests, injected, design, told["before"])
-    if place is None:
-        return found
-    address = f"{told['listen']} -> {told['upstream']}"
-    return replace(found, site=Site(address, told.get("others"), place.in_front, place.behind, place.untold))

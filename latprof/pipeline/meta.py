@@ -12,6 +12,7 @@ from latprof.units import NS_PER_S
 
 if TYPE_CHECKING:
     from latprof.client.driver import Driven
+    from latprof.client.targets import Targets
     from latprof.client.workers import Workers
     from latprof.schedule.plan import Phase, Plan
 
@@ -77,6 +78,14 @@ def _planned_rate(phase: Phase) -> float | None:
     if first_ns is None or last_ns is None or last_ns <= first_ns:
         return None
     return (len(phase.planned) - 1) / ((last_ns - first_ns) / NS_PER_S)
+
+
+def targets_meta(targets: Targets) -> list[dict[str, Any]]:
+    """Where the requests go, a target each."""
+    return [
+        {"name": name, "url": str(endpoint.address), "model": endpoint.model, "dialect": endpoint.dialect_name, "weight": weight}
+        for name, endpoint, weight in zip(targets.names, targets.endpoints, targets.weights, strict=True)
+    ]
 
 
 def phase_meta(phase: Phase, driven: Sequence[Driven | None]) -> dict[str, Any]:

@@ -16,38 +16,33 @@ from typing import TYPE_CHECKING, Any, Final
 
 from latprof.config import Config, Stub
 from latprof.errors import ConfigError
-from latprof.offered import Offered, bare_plan, offered_by
+from latprof.pipeline.goodput import judged
+from latprof.pipeline.offered import Offered, bare_plan, offered_by
+from latprof.pipeline.outcome import Outcome, outcome_of
 from latprof.schedule.plan import WARMUP, OnDemand, Phase, Plan
 from latprof.units import NS_PER_S
 from latprof.workload.sessions import Session
 
 if TYPE_CHECKING:
     from latprof.observations.graph import StepLog
-    from latprof.pipeline import Outcome
     from latprof.simulated.folder import Sums
     from latprof.simulated.sessions import Source
     from latprof.stub.simulate import Simulated
 
 # Graphs of sessions written in one go.
 _GRAPHS: Final = 512
-_GOODPUT: Final = {"ttft": 200.0, "tpot": 50.0}
 _FACTS: Final = ("platform", "machine", "python", "latprof", "libraries")
 
 
 def simulate(config: Config, *, allow_unstable: bool = False) -> Outcome:
-    """Play ``config`` in virtual time into a run folder, and report from the folder.
+    """Play ``config`` in virtual time: the same folder and report as a live run, the same bytes from the same seed.
 
     Raises:
         ConfigError: it names an endpoint, or what cannot be played; or an open loop asks more of a layer than it can do, unless
             ``allow_unstable``. No folder is left.
         UsageError: something else cannot be used as given.
     """
-    from latprof.opening import exit_code_of, open_run
-    from latprof.pipeline import Outcome
-
-    folder = simulate_into_folder(config, allow_unstable=allow_unstable)
-    opened = open_run(folder)
-    return Outcome(folder, opened, exit_code_of(opened.report))
+    return outcome_of(simulate_into_folder(config, allow_unstable=allow_unstable))
 
 
 def simulate_into_folder(config: Config, *, allow_unstable: bool = False) -> Path:
@@ -66,7 +61,7 @@ def simulate_into_folder(config: Config, *, allow_unstable: bool = False) -> Pat
         raise ConfigError("stub.gateway.max_in_flight cannot be simulated yet; leave it out, or use latprof run")
     check(config.stub)
     check_faults(config.stub)
-    config = config if config.goodput else config.model_copy(update={"goodput": _GOODPUT})
+    config = judged(config)
     plan, source = bare_plan(config)
     if not allow_unstable:
         _refuse_unstable(config, plan, source)
