@@ -376,7 +376,7 @@ def report(
 ) -> None:
     """Print a run's report again, from its folder alone; write it for other tools."""
     from latprof.commands.export import Exports
-    from latprof.commands.run import report_and_print
+    from latprof.commands.report import report_and_print
 
     exports = Exports(perfetto, folded, at, otlp, tuple(otlp_header or ()), genai_metrics)
     raise typer.Exit(report_and_print(run_folder, json_file=json_file, html=html, figures=figures, budget_file=budget, exports=exports))
@@ -447,7 +447,7 @@ def baseline_save(
     ] = None,
 ) -> None:
     """Keep the figures of good runs, to hold later ones against them."""
-    from latprof.commands.compare import save_baseline
+    from latprof.commands.baseline import save_baseline
 
     raise typer.Exit(save_baseline(runs, to, ceiling))
 
@@ -455,7 +455,7 @@ def baseline_save(
 @baseline_app.command("show")
 def baseline_show(file: Annotated[Path, typer.Argument(metavar="FILE", help="a baseline")]) -> None:
     """Print a baseline: its conditions, figures and ceilings."""
-    from latprof.commands.compare import show_baseline
+    from latprof.commands.baseline import show_baseline
 
     raise typer.Exit(show_baseline(file))
 
@@ -463,7 +463,7 @@ def baseline_show(file: Annotated[Path, typer.Argument(metavar="FILE", help="a b
 @app.command()
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="print everything measured as JSON")] = False) -> None:
     """Measure what this machine can measure: stamps, timers, requests and chunks per second, limits. About ten seconds."""
-    from latprof.commands.run import diagnose_and_print
+    from latprof.commands.doctor import diagnose_and_print
 
     raise typer.Exit(diagnose_and_print(as_json=as_json))
 
@@ -478,7 +478,7 @@ def stub_up(
     set_: Set = None,
 ) -> None:
     """Keep the stack in a box running for other tools, until Ctrl-C."""
-    from latprof.commands.run import keep_stub_up
+    from latprof.commands.stub import keep_stub_up
     from latprof.config import load_config
 
     said = tuple(assignments(set_))

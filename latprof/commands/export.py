@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from latprof.commands.output import check_writable
 from latprof.errors import UsageError
 from latprof.opening import courses_of
 from latprof.units import NS_PER_S
@@ -58,8 +59,6 @@ def check(exports: Exports, json_file: Path | None) -> None:
     Raises:
         UsageError: a file that cannot be written, flags that need another, a collector's address or header that cannot be used.
     """
-    from latprof.commands.run import check_writable
-
     if exports.at is not None and exports.folded is None:
         raise UsageError("--at says which percentile --folded shows; give --folded FILE as well, or leave it out")
     if exports.otlp is None and (exports.otlp_headers or exports.genai_metrics):

@@ -17,6 +17,8 @@ import orjson
 from latprof.analysis.verdicts.differences import ALPHA
 from latprof.analysis.verdicts.replications import FEW, Replication
 from latprof.analysis.verdicts.sequential import alpha_of_look
+from latprof.commands.output import check_writable, json_bytes
+from latprof.commands.report import write_html
 from latprof.config import Config
 from latprof.errors import ConfigError, Exit, UsageError
 from latprof.gates.arms import runs_at
@@ -61,8 +63,6 @@ def gate_and_print(paths: Sequence[Path], asked: Asked) -> Exit:
 
 def run_and_gate(config: Config, asked: Asked, *, quiet: bool, live: bool = False, html: bool = True) -> Exit:
     """``latprof run --budget``: replications on the live stack, one after the other, then the gate; ``html``: each with its page."""
-    from latprof.commands.run import write_html
-
     budget, baseline = _read(asked)
     if asked.replications > 1 and config.out is None:
         config = config.model_copy(update={"out": Path("runs") / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-gate"})
@@ -153,8 +153,6 @@ def _read(asked: Asked) -> tuple[Budget, Baseline | None]:
 
 def _try(path: Path, flag: str) -> None:
     """Whether ``path`` can be written, folders and all; what is made for that goes again."""
-    from latprof.commands.run import check_writable
-
     made: list[Path] = []
     try:
         made = [folder for folder in path.parents if not folder.exists()]
@@ -181,7 +179,7 @@ def _tell(gated: Gated, asked: Asked) -> Exit:
     on_stdout = str(asked.json_file) == "-"
     with suppress(BrokenPipeError, SystemExit):  # the reader of our output may leave; that is no verdict
         if on_stdout:
-            sys.stdout.buffer.write(_as_json(gated))
+            sys.stdout.buffer.write(json_bytes(gate_json(gated)))
             sys.stdout.flush()
         render(gated, sys.stderr if on_stdout else sys.stdout)
     _append_summary(gated)
@@ -195,18 +193,14 @@ def _tell(gated: Gated, asked: Asked) -> Exit:
     return gated.exit_code
 
 
-def _as_json(gated: Gated) -> bytes:
-    return orjson.dumps(gate_json(gated), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-
-
 def _files(gated: Gated, asked: Asked, *, on_stdout: bool) -> Iterator[tuple[Path, bytes]]:
     """What is written anew, by path."""
     if asked.json_file is not None and not on_stdout:
-        yield asked.json_file, _as_json(gated)
+        yield asked.json_file, json_bytes(gate_json(gated))
     if asked.junit_file is not None:
         yield asked.junit_file, junit(gated)
     if asked.ci is not None:
-        yield asked.ci / "gate.json", _as_json(gated)
+        yield asked.ci / "gate.json", json_bytes(gate_json(gated))
         yield asked.ci / "junit.xml", junit(gated)
         yield asked.ci / "summary.md", markdown(gated).encode()
         yield asked.ci / "benchmark.json", orjson.dumps(benchmark_json(gated), option=orjson.OPT_INDENT_2)

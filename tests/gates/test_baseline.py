@@ -17,7 +17,7 @@ from latprof.analysis.verdicts.arms import Arm, Key, arm_of
 from latprof.analysis.verdicts.compare import Tolerance, change, compare
 from latprof.analysis.verdicts.differences import Shift
 from latprof.analysis.verdicts.replications import Selector, estimate
-from latprof.commands.compare import save_baseline
+from latprof.commands.baseline import save_baseline
 from latprof.errors import ConfigError, Exit, RunFailedError, UsageError
 from latprof.gates.arms import runs_at
 from latprof.gates.baseline import load, mismatches, save

@@ -18,7 +18,7 @@ from made_run import made_layers
 
 from latprof import figures as figures_room
 from latprof.analysis.validity.doubts import Doubt
-from latprof.commands.run import report_and_print
+from latprof.commands.report import report_and_print
 from latprof.config import load_config
 from latprof.errors import UsageError
 from latprof.pages.figures import check_figures
