@@ -23,18 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {"units"},
     "yaml_text": {"errors"},
     "config": {"units", "errors", "yaml_text", "config"},
-    "cli": {
-        "config",
-        "errors",
-        "report.inert",
-        "cli_gate",
-        "cli_workload",
-        "commands",
-        "flags",
-    },
-    "cli_gate": {"errors", "flags", "commands", "report.gate_values"},
-    "cli_workload": {"errors", "flags", "commands", "config"},
-    "flags": {"errors", "config", "yaml_text"},
+    "cli": {"config", "errors", "yaml_text", "report.gate_values", "report.inert", "cli", "commands"},
     "gates": SHARED | {"analysis", "gates", "layers", "opening", "report", "yaml_text"},
     "commands": SHARED
     | set(PATH)

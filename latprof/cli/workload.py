@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from latprof.cli.flags import ConfigFile
+from latprof.cli.said import Said, flags_named, nested
 from latprof.errors import UsageError
-from latprof.flags import ConfigFile, Said, flags_named, nested
 
 if TYPE_CHECKING:
     from latprof.config import Workload

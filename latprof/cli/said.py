@@ -7,39 +7,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
-
-import typer
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from latprof.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from latprof.config import Config
-
-ConfigFile = Annotated[
-    Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="configuration; none is the quickstart on the stack in a box")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress line")]
-NoLive = Annotated[bool, typer.Option("--no-live", help="plain lines on a terminal, too, instead of the live view")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any configuration key, e.g. stub.gateway.auth=5ms; repeatable")
-]
-
-Html = Annotated[bool, typer.Option("--html/--no-html", help="an HTML report, report.html in the folder")]
-Goodput = Annotated[str | None, typer.Option(metavar="'ttft:200 tpot:50'", help="objectives in ms")]
-Isl = Annotated[int | None, typer.Option("--isl", help="prompt tokens")]
-Osl = Annotated[int | None, typer.Option("--osl", help="output tokens")]
-TraceWindow = Annotated[str | None, typer.Option(metavar="10m", help="only the trace's first part")]
-TimeScale = Annotated[float | None, typer.Option(help="replay this many times faster")]
-Preset = Annotated[str | None, typer.Option(metavar="chat|code|agent", help="a workload fitted to a published trace")]
-NumPrompts = Annotated[int | None, typer.Option("--num-prompts", "--num-requests", help="measured requests")]
-Concurrency = Annotated[int | None, typer.Option(help="closed loop: this many requests always in flight")]
-Warmup = Annotated[str | None, typer.Option(metavar="N|10s", help="unmeasured requests, or seconds, first")]
-Out = Annotated[Path | None, typer.Option(metavar="DIR", help="run folder; runs/<time> by default")]
-Rate = Annotated[str | None, typer.Option("--request-rate", "--rate", metavar="R", help="open loop, requests per second; or inf")]
-TraceFile = Annotated[Path | None, typer.Option(metavar="FILE", help="replay a trace: Mooncake, Azure, OTel, ... (docs/workloads.md)")]
-MaxConcurrency = Annotated[int | None, typer.Option(help="open loop: at most this many in flight; the wait for a place is counted")]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the summary here; - for standard output")]
 
 NULL = object()
 """A null that was said, as in ``--set load.duration=null``: unlike a flag left out it overrides the file."""
@@ -103,6 +76,26 @@ def flags_named(said: Iterable[Said]) -> Iterator[None]:
             begins = r"(?<![\w.\-/])" if "." in path else "^"
             text = re.sub(rf"{begins}({re.escape(path)}(?:\.[\w\-]+)*)(?!\w)", rf"\1 ({flag})", text, count=1, flags=re.MULTILINE)
         raise ConfigError(text) from None
+
+
+def length_said(num_prompts: int | None, duration: str | None, warmup: str | None) -> tuple[Said, ...]:
+    """How long the measured load is, and what goes before it."""
+    measured = Said("load.num_requests", "--num-prompts", num_prompts), Said("load.duration", "--duration", duration)
+    return (*measured, *warmup_said(warmup))
+
+
+def workload_said(
+    isl: int | None, osl: int | None, trace: Path | None, trace_window: str | None, time_scale: float | None, preset: str | None
+) -> tuple[Said, ...]:
+    """What is asked, where flags say so."""
+    return (
+        Said("workload.prompt_tokens", "--isl", isl),
+        Said("workload.output_tokens", "--osl", osl),
+        Said("workload.trace", "--trace", trace),
+        Said("workload.trace_window", "--trace-window", trace_window),
+        Said("workload.time_scale", "--time-scale", time_scale),
+        Said("workload.preset", "--preset", preset),
+    )
 
 
 def load_said(request_rate: str | None, concurrency: int | None, max_concurrency: int | None) -> tuple[Said, ...]:
