@@ -120,8 +120,9 @@ def _run_all(config: Config, asked: Asked, *, quiet: bool) -> RunAll:
 def _sweep(config: Config, asked: Asked, run_all: RunAll, *, json_file: Path | None, quiet: bool, html: bool) -> Exit:
     from latprof.observations.folder import create
     from latprof.pages.again import CONFIG, config_text
+    from latprof.sweep.asked import Sweep
     from latprof.sweep.axes import check, settings
-    from latprof.sweep.sweeping import Sweep, sweep
+    from latprof.sweep.sweeping import sweep
 
     axes = _axes(asked)
     settings(axes, is_zipped=asked.together)
@@ -209,9 +210,9 @@ def _find(config: Config, asked: Asked, goal: float, run_all: RunAll, *, json_fi
     from latprof.analysis.sweeps.highest import Search
     from latprof.observations.folder import create
     from latprof.pages.again import CONFIG, config_text
+    from latprof.sweep.asked import Sweep
     from latprof.sweep.axes import check, load_axis, span
     from latprof.sweep.searching import search
-    from latprof.sweep.sweeping import Sweep
 
     name, text = _searched(asked, goal)
     flag = asked.load_flag or f"--{name}"
