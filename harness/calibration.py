@@ -38,7 +38,7 @@ from latprof.gates.arms import arm_of_runs
 from latprof.gates.baseline import Baseline
 from latprof.gates.budget import Budget, read_budget
 from latprof.gates.gate import gate
-from latprof.report.gate_values import Gated
+from latprof.report.gate.values import Gated
 from latprof.units import NS_PER_MS
 
 SEED = 1

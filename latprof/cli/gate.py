@@ -12,7 +12,7 @@ from latprof.cli.said import config_of
 from latprof.errors import UsageError
 
 if TYPE_CHECKING:
-    from latprof.report.gate_values import Inconclusive
+    from latprof.report.gate.values import Inconclusive
 
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the verdicts here; - for standard output")]
 

@@ -40,7 +40,7 @@ def save_baseline(runs: Sequence[Path], to: Path, ceiling: str | None) -> Exit:
 def show_baseline(path: Path) -> Exit:
     """``latprof baseline show``."""
     from latprof.gates.baseline import load
-    from latprof.report.kept import render
+    from latprof.report.gate.kept import render
 
     baseline = load(path)
     render(baseline.arm, baseline.ceilings_ns)

@@ -169,7 +169,7 @@ def _write_html(told: Comparison, refused: Sequence[str], arms: tuple[Path, Path
 
 
 def _print(told: Comparison, refused: Sequence[str], json_file: Path | None) -> None:
-    from latprof.report.comparison import render
-    from latprof.report.comparison_summary import summary
+    from latprof.report.comparison.summary import summary
+    from latprof.report.comparison.terminal import render
 
     print_with_json(lambda beside: render(told, refused, stderr=beside), summary(told, refused), json_file)

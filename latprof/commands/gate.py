@@ -27,11 +27,11 @@ from latprof.gates.budget import Budget, load_budget
 from latprof.gates.gate import gate
 from latprof.opening import replication_of
 from latprof.pipeline import run
-from latprof.report.gate_exports import benchmark_json, gate_json, otava_csv
-from latprof.report.gate_junit import junit
-from latprof.report.gate_markdown import markdown
-from latprof.report.gate_terminal import render
-from latprof.report.gate_values import Gated, Inconclusive
+from latprof.report.gate.exports import benchmark_json, gate_json, otava_csv
+from latprof.report.gate.junit import junit
+from latprof.report.gate.markdown import markdown
+from latprof.report.gate.terminal import render
+from latprof.report.gate.values import Gated, Inconclusive
 
 # Whose commit this is, where a CI says so.
 _COMMITS: Final = ("GITHUB_SHA", "CI_COMMIT_SHA")

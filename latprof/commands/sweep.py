@@ -17,7 +17,7 @@ from latprof.units import NS_PER_MS
 
 if TYPE_CHECKING:
     from latprof.analysis.sweeps.highest import Searched
-    from latprof.report.sweep_values import Axis, SweepReport
+    from latprof.report.sweep.values import Axis, SweepReport
     from latprof.sweep.runs import RunAll
 
 _REFINE_SIMULATED = 2
@@ -194,8 +194,8 @@ def _exit_code(report: SweepReport) -> Exit:
 
 
 def _print(report: SweepReport, json_file: Path | None) -> None:
-    from latprof.report.sweep import render
-    from latprof.report.sweep_summary import summary
+    from latprof.report.sweep.summary import summary
+    from latprof.report.sweep.terminal import render
 
     if report.searched is not None:
         _print_found(report, report.searched, json_file)
@@ -232,8 +232,8 @@ def _find(config: Config, asked: Asked, goal: float, run_all: RunAll, *, json_fi
 
 
 def _print_found(report: SweepReport, searched: Searched, json_file: Path | None) -> None:
-    from latprof.report.highest import as_json, sentences
     from latprof.report.presets import footnotes
+    from latprof.report.sweep.highest import as_json, sentences
 
     asked, folder = searched.asked, report.folder or Path()
 

@@ -64,8 +64,8 @@ def answer_of(folder: Path, question: Question) -> Answer:
 
 def answer_and_print(folder: Path, question: Question, *, json_file: Path | None) -> Exit:
     """``latprof whatif``."""
-    from latprof.report.whatif import render
-    from latprof.report.whatif_summary import summary
+    from latprof.report.whatif.summary import summary
+    from latprof.report.whatif.terminal import render
 
     answer = answer_of(folder, question)
     otherwise = "; name a file in a folder that can be, or - for standard output"

@@ -20,7 +20,7 @@ from latprof.errors import UsageError
 from latprof.gates.baseline import Baseline, mismatches
 from latprof.gates.budget import Budget, Limit, Regression
 from latprof.gates.words import amount
-from latprof.report.gate_values import Gated, GatedRun, Inconclusive
+from latprof.report.gate.values import Gated, GatedRun, Inconclusive
 
 
 def gate(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from latprof.gates.budget import Budget
     from latprof.opening import Opened
     from latprof.report.page.static import Figure
-    from latprof.report.sweep_values import SweepReport
+    from latprof.report.sweep.values import SweepReport
 
 
 def write_figures(opened: Opened, folder: Path, budget: Budget | None = None) -> list[Path]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from latprof.analysis.verdicts.arms import Arm
     from latprof.analysis.verdicts.compare import Comparison
     from latprof.gates.budget import Budget
-    from latprof.report.sweep_values import SweepReport
+    from latprof.report.sweep.values import SweepReport
 
 PAGE = "report.html"
 

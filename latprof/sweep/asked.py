@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from latprof.analysis.sweeps.crossings import WORTHWHILE_NS
 from latprof.config import Config
-from latprof.report.sweep_values import Axis
+from latprof.report.sweep.values import Axis
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from latprof.config import Config
 from latprof.errors import ConfigError, LatprofError, UsageError
-from latprof.report.sweep_values import SweptRun
+from latprof.report.sweep.values import SweptRun
 
 if TYPE_CHECKING:
     from latprof.analysis.sweeps.operational import Loop

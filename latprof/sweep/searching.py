@@ -9,7 +9,7 @@ from pathlib import Path
 from latprof.analysis.sweeps.highest import Probe, Search, Searched, Share
 from latprof.config import Config
 from latprof.errors import RunFailedError
-from latprof.report.sweep_values import Axis, Point, SweepReport, SweptRun, build
+from latprof.report.sweep.values import Axis, Point, SweepReport, SweptRun, build
 from latprof.sweep import stored
 from latprof.sweep.asked import Sweep
 from latprof.sweep.axes import config_at

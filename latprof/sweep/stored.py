@@ -10,7 +10,7 @@ from typing import Any
 
 from latprof.analysis.sweeps.highest import Search
 from latprof.errors import ConfigError
-from latprof.report.sweep_values import Axis, Leverages, Point, SweepReport, SweptRun, build
+from latprof.report.sweep.values import Axis, Leverages, Point, SweepReport, SweptRun, build
 from latprof.sweep.asked import Sweep
 
 SCHEMA = "latprof.sweep/1"

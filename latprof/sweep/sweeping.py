@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from latprof.errors import ConfigError, RunFailedError
-from latprof.report.sweep_lines import lines
-from latprof.report.sweep_values import Leverages, Point, SweepReport, SweptRun, build
+from latprof.report.sweep.lines import lines
+from latprof.report.sweep.values import Leverages, Point, SweepReport, SweptRun, build
 from latprof.sweep import stored
 from latprof.sweep.asked import Sweep
 from latprof.sweep.axes import config_at, settings

@@ -19,7 +19,7 @@ from made_run import made_report, made_tasks
 from rich.console import Console
 
 from latprof.errors import ConfigError
-from latprof.report import folded, perfetto
+from latprof.report.elsewhere import folded, perfetto
 from latprof.report.inert import harmless, plain
 from latprof.report.summary import summary
 from latprof.report.terminal import write

@@ -18,10 +18,10 @@ from latprof.analysis.sweeps.crossings import NEVER, crossing
 from latprof.analysis.sweeps.operational import Loop
 from latprof.config import Config
 from latprof.errors import ConfigError, RunFailedError
-from latprof.report.sweep import write
-from latprof.report.sweep_lines import Along, Line, lines
-from latprof.report.sweep_summary import summary
-from latprof.report.sweep_values import CALL, Axis, SweepReport
+from latprof.report.sweep.lines import Along, Line, lines
+from latprof.report.sweep.summary import summary
+from latprof.report.sweep.terminal import write
+from latprof.report.sweep.values import CALL, Axis, SweepReport
 from latprof.sweep.asked import Sweep
 from latprof.sweep.axes import config_at
 from latprof.sweep.runs import Job

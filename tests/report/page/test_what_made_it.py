@@ -19,7 +19,7 @@ from latprof.report.host import host, versions
 from latprof.report.page import comparison, sweep
 from latprof.report.page.document import in_words
 from latprof.report.page.made import Made, told
-from latprof.report.sweep_values import Axis, Point, build
+from latprof.report.sweep.values import Axis, Point, build
 from latprof.sweep.runs import understood
 
 HOST = {

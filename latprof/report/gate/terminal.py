@@ -12,8 +12,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from latprof.report import gate_lines, presets
-from latprof.report.gate_values import Gated
+from latprof.report import presets
+from latprof.report.gate import words
+from latprof.report.gate.values import Gated
 from latprof.report.inert import harmless
 
 _MARKS: Final = {"pass": ("✓", "ok", "green"), "fail": ("✗", "FAIL", "bold red"), "inconclusive": ("?", "??", "yellow")}
@@ -34,10 +35,10 @@ def render(gated: Gated, file: TextIO | None = None) -> None:
 def write(gated: Gated, console: Console) -> None:
     """Print ``gated`` on ``console``; what strangers wrote is shown, not obeyed."""
     gated = harmless(gated)
-    console.print(Text(gate_lines.head(gated), _HEADS[gated.word]))
+    console.print(Text(words.head(gated), _HEADS[gated.word]))
     _assertions(gated, console)
     for one in gated.moved:
-        console.print(Padding(Text(f"moved: {gate_lines.moved(one)}", "cyan"), (0, 0, 0, 2)))
+        console.print(Padding(Text(f"moved: {words.moved(one)}", "cyan"), (0, 0, 0, 2)))
     console.print()
     _budget(gated, console)
     _doubts(gated, console)
@@ -55,13 +56,13 @@ def _assertions(gated: Gated, console: Console) -> None:
         ("MDE", "right"),
     ):
         table.add_column(name, justify="right" if side == "right" else "left", no_wrap=name != "assertion", overflow="fold")
-    for verdict in gate_lines.ordered(gated):
+    for verdict in words.ordered(gated):
         sign, word, style = ("", "", "") if gated.word == "invalid" else _MARKS[verdict.outcome]
         mark = word if console.options.ascii_only else sign
         is_warning = verdict.claim.level == "warn"
         style = "yellow" if style and is_warning and verdict.outcome == "fail" else style
         name = f"{verdict.claim.name} (warning)" if is_warning else verdict.claim.name
-        cells = (gate_lines.observed(verdict), gate_lines.interval(verdict), gate_lines.slack(verdict), gate_lines.detectable(verdict))
+        cells = (words.observed(verdict), words.interval(verdict), words.slack(verdict), words.detectable(verdict))
         table.add_row(Text(mark, style), Text(name), *(Text(cell) for cell in cells))
         if verdict.why:
             table.add_row("", Text(f"-> {verdict.why}", "dim"))
@@ -75,7 +76,7 @@ def _budget(gated: Gated, console: Console) -> None:
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("layer", "promised", "spent", "left"):
         table.add_column(name, justify="left" if name == "layer" else "right", overflow="fold")
-    for cells in gate_lines.promised(gated):
+    for cells in words.promised(gated):
         table.add_row(*(Text(cell) for cell in cells))
     console.print(Padding(table, (0, 0, 0, 2)))
     if gated.spending.note:

@@ -20,11 +20,11 @@ from latprof.analysis.validity.doubts import Doubt, Level
 from latprof.report import presets
 from latprof.report.inert import harmless, plain
 from latprof.report.rounding import rounded_to_sum
-from latprof.report.sweep_along import line_of
-from latprof.report.sweep_grid import matrices
-from latprof.report.sweep_lines import lines, shown_metrics
-from latprof.report.sweep_tables import CELL_WIDTH, NAME_WIDTH, Rows, box_of, milliseconds, note, number, per_s, table
-from latprof.report.sweep_values import CALL, Answer, Column, PointReport, SweepReport
+from latprof.report.sweep.along import line_of
+from latprof.report.sweep.grid import matrices
+from latprof.report.sweep.lines import lines, shown_metrics
+from latprof.report.sweep.tables import CELL_WIDTH, NAME_WIDTH, Rows, box_of, milliseconds, note, number, per_s, table
+from latprof.report.sweep.values import CALL, Answer, Column, PointReport, SweepReport
 from latprof.units import NS_PER_MS
 
 _STYLES: dict[Level, str] = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}

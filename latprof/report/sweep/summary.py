@@ -13,8 +13,8 @@ from latprof.analysis.sweeps.crossings import NEVER, attained
 from latprof.analysis.sweeps.pooled import PooledValue
 from latprof.report import presets
 from latprof.report.rounding import finite
-from latprof.report.sweep_lines import Along, Figure, Line, lines
-from latprof.report.sweep_values import Answer, PointReport, SweepReport
+from latprof.report.sweep.lines import Along, Figure, Line, lines
+from latprof.report.sweep.values import Answer, PointReport, SweepReport
 from latprof.units import ms
 
 SCHEMA = "latprof.sweep_summary/1"

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from latprof.analysis.contributions import weights_of
 from latprof.analysis.sweeps.pooled import PooledValue, mean_of
-from latprof.report.sweep_tables import milliseconds, table
-from latprof.report.sweep_values import METRICS, Axis, Column, PointReport, SweepReport, metric_ns
+from latprof.report.sweep.tables import milliseconds, table
+from latprof.report.sweep.values import METRICS, Axis, Column, PointReport, SweepReport, metric_ns
 from latprof.units import NS_PER_MS, ms
 
 Matrix = Mapping[tuple[float, float], PointReport]

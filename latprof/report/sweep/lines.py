@@ -16,7 +16,7 @@ from latprof.analysis.sweeps.operational import is_at, station_of
 from latprof.analysis.sweeps.pooled import MIN_REPLICATIONS, draws, interval, resampler
 from latprof.layers.table import IntArray
 from latprof.layers.vocabulary import UNATTRIBUTED
-from latprof.report.sweep_values import CALL, METRICS, Axis, Column, PointReport, SweepReport
+from latprof.report.sweep.values import CALL, METRICS, Axis, Column, PointReport, SweepReport
 
 OTHERS = "all others together"
 _RESAMPLES = 400

@@ -8,7 +8,7 @@ from typing import Final
 
 from latprof.analysis.verdicts.assertions import Verdict
 from latprof.analysis.verdicts.compare import Moved
-from latprof.report.gate_values import Gated
+from latprof.report.gate.values import Gated
 from latprof.units import ms
 
 HEADS: Final = {

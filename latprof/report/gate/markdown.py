@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from latprof.analysis.verdicts.assertions import Verdict
-from latprof.report import gate_lines, presets
-from latprof.report.gate_values import Gated
+from latprof.report import presets
+from latprof.report.gate import words
+from latprof.report.gate.values import Gated
 from latprof.report.inert import harmless
 
 MOST_BYTES: Final = 60_000
@@ -23,7 +24,7 @@ _ACTIVE: Final = re.compile(r"[\\`*_{}\[\]()<>#+!|~&@:/$\"'=-]|(?<=\bwww)\.|(?<=
 def markdown(gated: Gated) -> str:
     """The document, below `MOST_BYTES` in UTF-8: rows are left out, the unbroken ones first, until it fits."""
     gated = harmless(gated)
-    verdicts = gate_lines.ordered(gated)
+    verdicts = words.ordered(gated)
     shown = len(verdicts)
     while len((text := _document(gated, verdicts[:shown], len(verdicts) - shown)).encode()) > MOST_BYTES and shown:
         shown = shown * 3 // 4
@@ -36,10 +37,10 @@ def escaped(text: str) -> str:
 
 
 def _document(gated: Gated, verdicts: Sequence[Verdict], left_out: int) -> str:
-    parts = [f"## {_HEADS[gated.word]} latprof: {escaped(gate_lines.head(gated))}", *_doubts(gated, "fatal"), _table(gated, verdicts)]
+    parts = [f"## {_HEADS[gated.word]} latprof: {escaped(words.head(gated))}", *_doubts(gated, "fatal"), _table(gated, verdicts)]
     if left_out:
         parts.append(f"{left_out} more assertions are not shown; all of them are in the JUnit file.")
-    parts += [f"🔀 {escaped(gate_lines.moved(one))}" for one in gated.moved]
+    parts += [f"🔀 {escaped(words.moved(one))}" for one in gated.moved]
     parts += [*_budget(gated), *_doubts(gated, "warning"), *(f"> {escaped(note)}" for note in gated.notes)]
     parts += [*(f"<sub>{escaped(line)}</sub>" for line in presets.footnotes(gated.presets)), _runs(gated)]
     return "\n\n".join(parts) + "\n"
@@ -47,7 +48,7 @@ def _document(gated: Gated, verdicts: Sequence[Verdict], left_out: int) -> str:
 
 def _table(gated: Gated, verdicts: Sequence[Verdict]) -> str:
     rows = [f"| | assertion | observed | {gated.level} interval | slack | MDE |", "|---|---|--:|--:|--:|--:|"]
-    columns: Sequence[Callable[[Verdict], str]] = (gate_lines.observed, gate_lines.interval, gate_lines.slack, gate_lines.detectable)
+    columns: Sequence[Callable[[Verdict], str]] = (words.observed, words.interval, words.slack, words.detectable)
     for verdict in verdicts:
         is_warning = verdict.claim.level == "warn"
         mark = "⚠️" if is_warning and verdict.outcome == "fail" else _MARKS[verdict.outcome]
@@ -65,7 +66,7 @@ def _budget(gated: Gated) -> Iterator[str]:
     if gated.spending is None:
         return
     yield f"### Latency budget: {escaped(gated.spending.metric)} at {gated.spending.at}"
-    rows = [f"| {' | '.join(map(escaped, cells))} |" for cells in gate_lines.promised(gated)]
+    rows = [f"| {' | '.join(map(escaped, cells))} |" for cells in words.promised(gated)]
     yield "\n".join(["| layer | promised, ms | spent, ms | left |", "|---|--:|--:|--:|", *rows])
     if gated.spending.note:
         yield f"> {escaped(gated.spending.note)}"

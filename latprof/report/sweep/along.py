@@ -12,9 +12,9 @@ from rich.text import Text
 from latprof.analysis.sweeps.crossings import NEVER, attained
 from latprof.analysis.sweeps.pooled import MIN_REPLICATIONS
 from latprof.report.inert import plain
-from latprof.report.sweep_lines import Along, Crossing, Figure, Line
-from latprof.report.sweep_tables import CELL_WIDTH, NAME_WIDTH, note, table
-from latprof.report.sweep_values import METRICS, SweepReport
+from latprof.report.sweep.lines import Along, Crossing, Figure, Line
+from latprof.report.sweep.tables import CELL_WIDTH, NAME_WIDTH, note, table
+from latprof.report.sweep.values import METRICS, SweepReport
 from latprof.units import ms
 
 _WORST_GAP = 0.10

@@ -19,7 +19,7 @@ from latprof.analysis.quantiles import FloatArray
 from latprof.clock import WallAnchor
 from latprof.observations.columns import BoolArray, Chunks, IntArray, Requests, elapsed_ns, known
 from latprof.observations.folder import Run
-from latprof.report.genai import SCOPE, Asked, asked_of, resource_of
+from latprof.report.elsewhere.genai import SCOPE, Asked, asked_of, resource_of
 from latprof.spans.encode import key_values
 from latprof.spans.span import Scalar
 from latprof.units import NS_PER_S

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from latprof.analysis.verdicts.assertions import Verdict
 from latprof.errors import ConfigError
-from latprof.report import gate_lines, presets
-from latprof.report.gate_values import Gated
+from latprof.report import presets
+from latprof.report.gate import words
+from latprof.report.gate.values import Gated
 from latprof.report.inert import harmless, plain
 from latprof.units import NS_PER_S, ms
 
@@ -32,7 +33,7 @@ def gate_json(gated: Gated) -> dict[str, Any]:
         "exit_code": int(gated.exit_code),
         "level": 1 - gated.alpha,
         "assertions": [_assertion(verdict) for verdict in gated.verdicts],
-        "moved": [gate_lines.moved(one) for one in gated.moved],
+        "moved": [words.moved(one) for one in gated.moved],
         "latency_budget": gated.spending.as_json() if gated.spending is not None else None,
         "doubts": [{"id": doubt.id, "level": doubt.level, "text": doubt.text, "remedy": doubt.remedy} for doubt in gated.doubts],
         "notes": list(gated.notes),
@@ -88,7 +89,7 @@ def benchmark_json(gated: Gated) -> list[dict[str, Any]]:
             "name": _subject(verdict) if claim.is_upper or not claim.is_share else f"missed {_subject(verdict)}",
             "unit": "%" if claim.is_share else "ms",
             "value": _shown(figure, verdict),
-            "extra": f"{verdict.outcome}; {gate_lines.sentence(verdict, gated.level)}",
+            "extra": f"{verdict.outcome}; {words.sentence(verdict, gated.level)}",
         }
         if not math.isnan(half):
             entry["range"] = f"± {_shown(half, verdict):g}"

@@ -10,7 +10,7 @@ from latprof.analysis.verdicts.arms import Arm
 from latprof.analysis.verdicts.compare import Change, Comparison, Moved
 from latprof.analysis.verdicts.replications import SHARES
 from latprof.report import presets
-from latprof.report.comparison import headline
+from latprof.report.comparison.terminal import headline
 from latprof.units import NS_PER_MS
 
 SCHEMA = "latprof.comparison/1"

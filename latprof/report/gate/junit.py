@@ -13,8 +13,8 @@ from typing import Final
 from xml.etree import ElementTree as ET
 
 from latprof.analysis.verdicts.assertions import Verdict
-from latprof.report import gate_lines
-from latprof.report.gate_values import Gated
+from latprof.report.gate import words
+from latprof.report.gate.values import Gated
 from latprof.report.inert import harmless
 from latprof.units import NS_PER_S
 
@@ -34,7 +34,7 @@ def junit(gated: Gated) -> bytes:
         fatal = [doubt for doubt in gated.doubts if doubt.level == "fatal"]
         text = "\n".join(f"{doubt.text} -> {doubt.remedy}" for doubt in fatal)
         ET.SubElement(trust, "error", message=fatal[0].text, type="invalid").text = text
-    for verdict in gate_lines.ordered(gated):
+    for verdict in words.ordered(gated):
         _verdict(_case(suite, verdict.claim.name), verdict, gated)
     ET.SubElement(suite, "system-out").text = _told(gated)
     ET.SubElement(suite, "system-err")
@@ -76,25 +76,25 @@ def _is_skipped(verdict: Verdict, gated: Gated) -> bool:
 
 
 def _verdict(case: ET.Element, verdict: Verdict, gated: Gated) -> None:
-    text = gate_lines.sentence(verdict, gated.level)
+    text = words.sentence(verdict, gated.level)
     if gated.word == "invalid":
         ET.SubElement(case, "skipped", message=f"no verdict: a run cannot be trusted; {text}")
     elif verdict.breaks_the_gate:
-        ET.SubElement(case, "failure", message=f"{gate_lines.slack(verdict)}: {text}", type="budget").text = text
+        ET.SubElement(case, "failure", message=f"{words.slack(verdict)}: {text}", type="budget").text = text
     elif gated.fails_by(verdict):
         ET.SubElement(case, "failure", message=f"inconclusive, taken for a failure: {text}", type="inconclusive").text = text
     elif verdict.outcome == "fail":
-        ET.SubElement(case, "skipped", message=f"warning, {gate_lines.slack(verdict)}: {text}")
+        ET.SubElement(case, "skipped", message=f"warning, {words.slack(verdict)}: {text}")
     elif verdict.outcome == "inconclusive":
         ET.SubElement(case, "skipped", message=f"inconclusive: {text}")
 
 
 def _told(gated: Gated) -> str:
     """What passed, too: with what room."""
-    lines = [gate_lines.head(gated)]
-    for verdict in gate_lines.ordered(gated):
+    lines = [words.head(gated)]
+    for verdict in words.ordered(gated):
         word = "not judged" if gated.word == "invalid" else verdict.outcome
-        lines.append(f"{word}: {verdict.claim.name}: {gate_lines.sentence(verdict, gated.level)}")
-    lines += [f"moved: {gate_lines.moved(one)}" for one in gated.moved]
+        lines.append(f"{word}: {verdict.claim.name}: {words.sentence(verdict, gated.level)}")
+    lines += [f"moved: {words.moved(one)}" for one in gated.moved]
     lines += [f"{run.folder}: seed {run.seed}, {run.requests} requests, {run.failed} failed; {run.cut}" for run in gated.runs]
     return "\n".join(lines)
