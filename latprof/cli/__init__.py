@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from latprof.cli.app import app, main
+from latprof.cli.program import app, main
 
 __all__ = ["app", "main"]

@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final, TextIO
 
-from rich.box import SIMPLE, Box
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from latprof.analysis.validity.doubts import Level
 from latprof.analysis.verdicts.arms import Arm
 from latprof.analysis.verdicts.compare import Change, Comparison, Moved
 from latprof.analysis.verdicts.differences import Verdict
 from latprof.analysis.verdicts.replications import FEW, SHARES, Selector
 from latprof.analysis.verdicts.steady import in_all
 from latprof.report import presets
+from latprof.report.console import LEVEL_STYLES, console_on, print_remark, ruled
 from latprof.report.inert import harmless
 from latprof.units import NS_PER_MS
 
 _STYLES: Final[dict[Verdict, str]] = {"better": "green", "worse": "bold red", "same": "", "unknown": "yellow"}
-_LEVELS: Final[dict[Level, str]] = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
-_ASCII_LINES = Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
-_WIDTH_IN_FILES = 120
 _ORDER: Final[tuple[Verdict, ...]] = ("worse", "better", "unknown", "same")
 _MOST_TOLD = 4
 
 
 def render(told: Comparison, refused: Sequence[str] = (), file: TextIO | None = None, *, stderr: bool = False) -> None:
     """Print ``told`` to ``file`` (standard output, or standard error). ``refused``: why the arms cannot be held against each other at all."""
-    stream = file or (sys.stderr if stderr else sys.stdout)
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="replace")
-    width = None if stream.isatty() else int(os.environ.get("COLUMNS") or _WIDTH_IN_FILES)
-    write(told, Console(file=stream, width=width, highlight=False, markup=False, emoji=False), refused)
+    write(told, console_on(file, stderr=stderr), refused)
 
 
 def write(told: Comparison, console: Console, refused: Sequence[str] = ()) -> None:
@@ -49,7 +37,7 @@ def write(told: Comparison, console: Console, refused: Sequence[str] = ()) -> No
     style = "bold yellow" if refused else "bold" if told.valid else "bold red"
     console.print(Text(headline(told, refused), style))
     for doubt in {doubt.id: doubt for doubt in (*told.a.doubts, *told.b.doubts) if doubt.level == "fatal"}.values():
-        console.print(Padding(Text(f"{doubt.level}  {doubt.text}\n-> {doubt.remedy}", _LEVELS[doubt.level]), (0, 0, 0, 2)))
+        print_remark(f"{doubt.level}  {doubt.text}\n-> {doubt.remedy}", console, LEVEL_STYLES[doubt.level])
     console.print()
     for line in arms(told):
         console.print(Text(line), soft_wrap=False)
@@ -59,7 +47,7 @@ def write(told: Comparison, console: Console, refused: Sequence[str] = ()) -> No
     for one in told.moved:
         console.print(Text(moved_words(one), "bold"))
     for note in footnotes(told):
-        console.print(Padding(Text(note, "dim"), (0, 0, 0, 2)))
+        print_remark(note, console)
 
 
 # --- words --------------------------------------------------------------------------------------------------------------------------------
@@ -138,8 +126,7 @@ def _arm(arm: Arm) -> str:
 
 
 def _table(console: Console, title: str) -> Table:
-    box = _ASCII_LINES if console.options.ascii_only else SIMPLE
-    table = Table(box=box, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table = ruled(console)
     table.add_column(title, min_width=18)
     return table
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from rich.box import SIMPLE, Box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,20 +14,14 @@ from latprof.analysis.verdicts.arms import LAYER_PERCENTILES, PERCENTILES, Arm, 
 from latprof.analysis.verdicts.conditions import fingerprint
 from latprof.analysis.verdicts.estimates import Estimate
 from latprof.analysis.verdicts.replications import SHARES, Selector
+from latprof.report.console import console_on, ruled
 from latprof.report.inert import harmless, plain
 from latprof.units import NS_PER_MS
-
-_ASCII_LINES = Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
-_WIDTH_IN_FILES = 120
 
 
 def render(arm: Arm, ceilings_ns: Mapping[Key, float], file: TextIO | None = None) -> None:
     """Print ``arm`` and its ceilings to ``file``, standard output by default."""
-    stream = file or sys.stdout
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="replace")
-    width = None if stream.isatty() else int(os.environ.get("COLUMNS") or _WIDTH_IN_FILES)
-    console = Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+    console = console_on(file)
     for line in _conditions(harmless(arm)):
         console.print(Text(line))
     console.print()
@@ -63,7 +53,7 @@ def _conditions(arm: Arm) -> list[str]:
 
 
 def _table(console: Console, title: str, arm: Arm, selectors: Sequence[Selector], percentiles: Sequence[float]) -> Table:
-    table = Table(box=_ASCII_LINES if console.options.ascii_only else SIMPLE, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table = ruled(console)
     table.add_column(title, min_width=18)
     for p in percentiles:
         table.add_column(f"p{100 * p:g}", justify="right", no_wrap=True)

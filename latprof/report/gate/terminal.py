@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
-import sys
 from typing import Final, TextIO
 
 from rich.console import Console
@@ -13,23 +10,19 @@ from rich.table import Table
 from rich.text import Text
 
 from latprof.report import presets
+from latprof.report.console import console_on, print_doubt, print_remark
 from latprof.report.gate import words
 from latprof.report.gate.values import Gated
 from latprof.report.inert import harmless
 
 _MARKS: Final = {"pass": ("✓", "ok", "green"), "fail": ("✗", "FAIL", "bold red"), "inconclusive": ("?", "??", "yellow")}
 _HEADS: Final = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "invalid": "bold red"}
-_LEVELS: Final = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
 _WIDTH_IN_FILES = 140
 
 
 def render(gated: Gated, file: TextIO | None = None) -> None:
     """Print ``gated`` to ``file`` (standard output), in its width and encoding; NO_COLOR is honoured."""
-    stream = file or sys.stdout
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="replace")
-    width = None if stream.isatty() else int(os.environ.get("COLUMNS") or _WIDTH_IN_FILES)
-    write(gated, Console(file=stream, width=width, highlight=False, markup=False, emoji=False))
+    write(gated, console_on(file, width_in_files=_WIDTH_IN_FILES))
 
 
 def write(gated: Gated, console: Console) -> None:
@@ -38,7 +31,7 @@ def write(gated: Gated, console: Console) -> None:
     console.print(Text(words.head(gated), _HEADS[gated.word]))
     _assertions(gated, console)
     for one in gated.moved:
-        console.print(Padding(Text(f"moved: {words.moved(one)}", "cyan"), (0, 0, 0, 2)))
+        print_remark(f"moved: {words.moved(one)}", console, "cyan")
     console.print()
     _budget(gated, console)
     _doubts(gated, console)
@@ -80,7 +73,7 @@ def _budget(gated: Gated, console: Console) -> None:
         table.add_row(*(Text(cell) for cell in cells))
     console.print(Padding(table, (0, 0, 0, 2)))
     if gated.spending.note:
-        console.print(Padding(Text(gated.spending.note, "yellow"), (0, 0, 0, 2)))
+        print_remark(gated.spending.note, console, "yellow")
     console.print()
 
 
@@ -88,14 +81,9 @@ def _doubts(gated: Gated, console: Console) -> None:
     for doubt in gated.doubts:
         if doubt.level == "note":
             continue
-        line = Table.grid(padding=(0, 1))
-        line.add_column(width=8)
-        line.add_column()
-        line.add_row(Text(doubt.level, _LEVELS[doubt.level]), Text(doubt.text))
-        line.add_row("", Text(f"-> {doubt.remedy}", "dim"))
-        console.print(Padding(line, (0, 0, 0, 2)))
+        print_doubt(doubt, console)
     for note in gated.notes:
-        console.print(Padding(Text(f"note: {note}", "cyan"), (0, 0, 0, 2)))
+        print_remark(f"note: {note}", console, "cyan")
 
 
 def _runs(gated: Gated, console: Console) -> None:
@@ -109,6 +97,4 @@ def _runs(gated: Gated, console: Console) -> None:
     for line in presets.footnotes(gated.presets):
         console.print(Text(line, "dim"))
     for run in gated.runs:
-        console.print(
-            Padding(Text(f"{run.folder}  seed {run.seed}, {run.requests} requests, {run.failed} failed; {run.cut}", "dim"), (0, 0, 0, 2))
-        )
+        print_remark(f"{run.folder}  seed {run.seed}, {run.requests} requests, {run.failed} failed; {run.cut}", console)

@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from latprof.analysis.sweeps.crossings import NEVER, attained
 from latprof.analysis.sweeps.pooled import MIN_REPLICATIONS
+from latprof.report.console import print_remark
 from latprof.report.inert import plain
 from latprof.report.sweep.lines import Along, Crossing, Figure, Line
-from latprof.report.sweep.tables import CELL_WIDTH, NAME_WIDTH, note, table
+from latprof.report.sweep.tables import CELL_WIDTH, NAME_WIDTH, table
 from latprof.report.sweep.values import METRICS, SweepReport
 from latprof.units import ms
 
@@ -29,18 +29,20 @@ def line_of(report: SweepReport, line: Line, console: Console) -> None:
     console.print(f"  load: {'; '.join(dict.fromkeys(point.arrival_model for point in line.points))}")
     for one in line.along:
         for text in sentences_along(report, line, one):
-            console.print(Padding(Text(plain(text)), (0, 0, 0, 2)))
+            print_remark(plain(text), console, "")
     _naive_tables(line, console)
     first = f"{line.ks[0]:.4g}"
-    note(
+    print_remark(
         "The naive line is the first point less the service saved, waits as they were; beside it how far off it is. The last row is Amdahl's"
         f" 1 - {first}/k: the share of all that speeding this layer up from {first} on could ever save.",
         console,
     )
     if any(abs(gap) > _WORST_GAP for one in line.along for gap in one.gap) or _is_busy(line):
-        note(f"Do not use the naive line here: it is off by more than 10 %, or a station is more than {100 * _BUSY:.0f} % busy.", console)
+        print_remark(
+            f"Do not use the naive line here: it is off by more than 10 %, or a station is more than {100 * _BUSY:.0f} % busy.", console
+        )
     if report.replications < MIN_REPLICATIONS:
-        note(f"Crossings have intervals from {MIN_REPLICATIONS} replications on.", console)
+        print_remark(f"Crossings have intervals from {MIN_REPLICATIONS} replications on.", console)
 
 
 def _naive_tables(line: Line, console: Console) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from latprof.analysis.contributions import weights_of
 from latprof.analysis.sweeps.pooled import PooledValue, mean_of
+from latprof.report.console import print_remark
 from latprof.report.sweep.tables import milliseconds, table
 from latprof.report.sweep.values import METRICS, Axis, Column, PointReport, SweepReport, metric_ns
 from latprof.units import NS_PER_MS, ms
@@ -32,7 +32,7 @@ def matrices(report: SweepReport, console: Console) -> None:
         console.print(Text(f"{METRICS[metric]} {column.label}, ms, across {across.name}", "bold"))
         console.print(table("", [f"{k:g}" for k in across.values], rows, console))
         for text in plateaus(report, across, down, points, metric):
-            console.print(Padding(Text(text), (0, 0, 0, 2)))
+            print_remark(text, console, "")
     console.print()
 
 

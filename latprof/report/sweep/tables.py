@@ -5,44 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rich.box import SIMPLE, Box
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
 
 from latprof.analysis.sweeps.pooled import PooledValue
+from latprof.report.console import ruled
 from latprof.report.inert import plain
 from latprof.units import NS_PER_MS, ms
 
 NAME_WIDTH = 22
 CELL_WIDTH = 15
-_ASCII_LINES = Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
 
 Rows = list[tuple[str, list[str]]]
 """Lines of a table: a name, and a cell for each point."""
 
 
-def box_of(console: Console) -> Box:
-    """Rulers that the terminal can show."""
-    return _ASCII_LINES if console.options.ascii_only else SIMPLE
-
-
 def table(name: str, head: Sequence[str], rows: Rows, console: Console, *, foot: bool = False) -> Table:
     """Rows under ``head``; the last one apart as a sum where there is a ``foot``."""
     last = rows[-1] if foot and rows else None
-    made = Table(box=box_of(console), show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, show_footer=foot)
+    made = ruled(console, show_footer=foot)
     made.add_column(name, last[0] if last else "", min_width=NAME_WIDTH)
     for index, label in enumerate(head):
         made.add_column(label, last[1][index] if last else "", justify="right", no_wrap=True, min_width=8)
     for label, cells in rows[:-1] if last else rows:
         made.add_row(plain(label), *cells)
     return made
-
-
-def note(text: str, console: Console) -> None:
-    """A remark below a table."""
-    console.print(Padding(Text(text, "dim"), (0, 0, 0, 2)))
 
 
 def milliseconds(told: PooledValue) -> str:

@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from latprof.analysis.sweeps.bottlenecks import Leader
 from latprof.analysis.sweeps.operational import Station
-from latprof.analysis.validity.doubts import Doubt, Level
 from latprof.report import presets
+from latprof.report.console import console_on, print_doubt, print_remark, ruled
 from latprof.report.inert import harmless, plain
 from latprof.report.rounding import rounded_to_sum
 from latprof.report.sweep.along import line_of
 from latprof.report.sweep.grid import matrices
 from latprof.report.sweep.lines import lines, shown_metrics
-from latprof.report.sweep.tables import CELL_WIDTH, NAME_WIDTH, Rows, box_of, milliseconds, note, number, per_s, table
+from latprof.report.sweep.tables import CELL_WIDTH, NAME_WIDTH, Rows, milliseconds, number, per_s, table
 from latprof.report.sweep.values import CALL, Answer, Column, PointReport, SweepReport
 from latprof.units import NS_PER_MS
-
-_STYLES: dict[Level, str] = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
-_WIDTH_IN_FILES = 120
 
 
 def render(report: SweepReport, file: TextIO | None = None, *, stderr: bool = False) -> None:
     """Print ``report`` to ``file`` (standard output, or standard error), in its width and encoding; NO_COLOR is honoured."""
-    stream = file or (sys.stderr if stderr else sys.stdout)
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="replace")
-    width = None if stream.isatty() else int(os.environ.get("COLUMNS") or _WIDTH_IN_FILES)
-    write(report, Console(file=stream, width=width, highlight=False, markup=False, emoji=False))
+    write(report, console_on(file, stderr=stderr))
 
 
 def write(report: SweepReport, console: Console) -> None:
     """Print ``report`` on ``console``."""
     report = harmless(report)
     for doubt in report.doubts:
-        _doubt(doubt, console)
+        print_doubt(doubt, console)
     if report.doubts:
         console.print()
     matrices(report, console)
@@ -55,18 +43,9 @@ def write(report: SweepReport, console: Console) -> None:
     for line in lines(report):
         line_of(report, line, console)
     for told in presets.footnotes(report.presets):
-        note(told, console)
+        print_remark(told, console)
     if report.folder is not None:
         console.print(f"\nwritten  {report.folder}  (latprof report {report.folder} prints this again, and of a folder in it that run)")
-
-
-def _doubt(doubt: Doubt, console: Console) -> None:
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(width=8)
-    grid.add_column()
-    grid.add_row(Text(doubt.level, _STYLES[doubt.level]), Text(plain(doubt.text)))
-    grid.add_row("", Text(f"-> {doubt.remedy}", "dim"))
-    console.print(Padding(grid, (0, 0, 0, 2)))
 
 
 def _blocks(report: SweepReport, console: Console) -> Iterator[list[PointReport]]:
@@ -98,19 +77,21 @@ def _block(report: SweepReport, block: Sequence[PointReport], console: Console) 
         return
     console.print(table(f"{first.name}", head, _metric_rows(report, block), console))
     if report.replications < 2:
-        note("One replication tells nothing of how far its figures may be off: no intervals. --replications 5 gives them.", console)
+        print_remark("One replication tells nothing of how far its figures may be off: no intervals. --replications 5 gives them.", console)
     else:
-        note("± is half of the 95 % interval, by Student's t over the replications; - where one of them is too short to tell.", console)
+        print_remark(
+            "± is half of the 95 % interval, by Student's t over the replications; - where one of them is too short to tell.", console
+        )
     for column in report.columns.get(CALL, ()):
         console.print(Text(f"What each layer contributes to the call at {_of(column)}, ms", "bold"))
         console.print(table("layer", head, _contribution_rows(block, column), console, foot=True))
-    note(
+    print_remark(
         "Contributions add up to the call's own figure. They are not the layers' own percentiles: 32 beside the gateway at p99 is what it takes of the"
         " slowest calls, not the gateway's p99.",
         console,
     )
     console.print(table("station (servers)", head, _station_rows(block), console))
-    note("Utilisation X D / c: throughput, mean service, servers. Throughput cannot exceed the bounds below it.", console)
+    print_remark("Utilisation X D / c: throughput, mean service, servers. Throughput cannot exceed the bounds below it.", console)
     _bottlenecks(report, block, console)
 
 
@@ -190,7 +171,7 @@ def _busy(station: Station | None, *, told_servers: bool) -> str:
 
 
 def _bottlenecks(report: SweepReport, block: Sequence[PointReport], console: Console) -> None:
-    made = Table(box=box_of(console), show_edge=False, padding=(0, 2, 0, 0), pad_edge=False)
+    made = ruled(console, gap=2)
     for name in ("bottlenecks", report.axes[0].name, "budget: the largest", "capacity: the busiest", "leverage", ""):
         made.add_column(name)
     for metric, called in shown_metrics(report).items():
@@ -200,7 +181,7 @@ def _bottlenecks(report: SweepReport, block: Sequence[PointReport], console: Con
                     name = f"{called} {column.label}" if point is block[0] else ""
                     made.add_row(name, _heading(report, point), *_named(point.answers[metric], column))
     console.print(made)
-    note(
+    print_remark(
         "`a or b`: which of them leads hangs on less than 20 % of some service mean. Leverage E: the metric falls by E % when the service of that"
         f" layer does by 1 %, its queue included; {_where_from(block)}. Es need not sum to 1.",
         console,

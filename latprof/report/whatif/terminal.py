@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TextIO
 
-from rich.box import SIMPLE, Box
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from latprof.analysis.sweeps.bottlenecks import Bottlenecks, Leader
-from latprof.analysis.validity.doubts import Doubt, Level
 from latprof.analysis.whatif.answer import ALLOWED, NAMES, Answer
 from latprof.analysis.whatif.replays import Use
 from latprof.report import presets
+from latprof.report.console import console_on, print_doubt, print_facts, print_remark, ruled
 from latprof.report.inert import harmless
 from latprof.report.rounding import rounded_to_sum
 from latprof.units import NS_PER_MS
 
-_STYLES: Mapping[Level, str] = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
-_ASCII_LINES = Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
-_WIDTH_IN_FILES = 120
 _BARS_FROM = 100
 _BAR_WIDTH = 24
 # Layers that print as zero everywhere are named in a line of their own.
@@ -37,11 +29,7 @@ _WORTH_SHOWING = 0.01
 
 def render(answer: Answer, file: TextIO | None = None, *, stderr: bool = False) -> None:
     """Print ``answer`` to ``file`` (standard output, or standard error), in its width and encoding; NO_COLOR is honoured."""
-    stream = file or (sys.stderr if stderr else sys.stdout)
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="replace")
-    width = None if stream.isatty() else int(os.environ.get("COLUMNS") or _WIDTH_IN_FILES)
-    write(answer, Console(file=stream, width=width, highlight=False, markup=False, emoji=False))
+    write(answer, console_on(file, stderr=stderr))
 
 
 def write(answer: Answer, console: Console) -> None:
@@ -49,7 +37,7 @@ def write(answer: Answer, console: Console) -> None:
     answer = harmless(answer)
     console.print(Text(f"WHAT IF  {_changes(answer)}", "bold"))
     for doubt in answer.doubts:
-        _doubt(doubt, console)
+        print_doubt(doubt, console)
     console.print()
     console.print(Text(sentence(answer), "bold"))
     console.print()
@@ -58,7 +46,7 @@ def write(answer: Answer, console: Console) -> None:
     _stations(answer, console)
     if answer.worth:
         _worth(answer, console)
-    _facts(answer, console)
+    print_facts(_lines(answer), console)
 
 
 def sentence(answer: Answer) -> str:
@@ -79,24 +67,11 @@ def _changes(answer: Answer) -> str:
     return ", ".join(change.text for change in answer.changes) or f"the same stack under another load: {answer.load.text}"
 
 
-def _doubt(doubt: Doubt, console: Console) -> None:
-    line = Table.grid(padding=(0, 1))
-    line.add_column(width=8)
-    line.add_column()
-    line.add_row(Text(doubt.level, _STYLES[doubt.level]), Text(doubt.text))
-    line.add_row("", Text(f"-> {doubt.remedy}", "dim"))
-    console.print(Padding(line, (0, 0, 0, 2)))
-
-
 def _grid(console: Console, *heads: str) -> Table:
-    table = Table(box=_ASCII_LINES if console.options.ascii_only else SIMPLE, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table = ruled(console)
     for index, head in enumerate(heads):
         table.add_column(head, justify="left" if index == 0 else "right", no_wrap=True)
     return table
-
-
-def _note(console: Console, text: str) -> None:
-    console.print(Padding(Text(text, "dim"), (0, 0, 0, 2)))
 
 
 # --- percentiles --------------------------------------------------------------------------------------------------------------------------
@@ -120,11 +95,11 @@ def _percentiles(answer: Answer, console: Console) -> None:
             "-" if one.naive_ns is None else _percent(one.naive_gap),
         )
     console.print(table)
-    _note(console, reproduced(answer))
-    _note(
-        console,
+    print_remark(reproduced(answer), console)
+    print_remark(
         "predicted: the replay's own figure. anchored: now, times predicted over replayed without change. naive: the saved service subtracted, waits"
         " kept. Intervals say what hangs on which requests came, not whether the model is right.",
+        console,
     )
     console.print()
 
@@ -166,7 +141,7 @@ def _layers(answer: Answer, console: Console) -> None:
     table.add_row("call", *(f"{sum(columns[one]) / 100:.2f}" for one in sides))
     console.print(table)
     if hidden:
-        _note(console, f"Nothing to print: {', '.join(hidden)}.")
+        print_remark(f"Nothing to print: {', '.join(hidden)}.", console)
     console.print()
 
 
@@ -190,11 +165,11 @@ def _stations(answer: Answer, console: Console) -> None:
             table.add_row(name, _servers(now, new), _load(now), _load(new), *waits, new.source or "-")
     console.print(table)
     for when, found in (("now", answer.bottlenecks_now), ("then", answer.bottlenecks)):
-        console.print(Padding(Text(f"bottleneck {when:<5} {bottlenecks(found)}"), (0, 0, 0, 2)))
-    _note(
-        console,
+        print_remark(f"bottleneck {when:<5} {bottlenecks(found)}", console, "")
+    print_remark(
         "budget: the largest part of the call's p50; capacity: the busiest station; leverage: where 1 % less service saves most (%), its queue"
         " included. Several names: a fifth of service more or less decides.",
+        console,
     )
     console.print()
 
@@ -240,20 +215,11 @@ def _worth(answer: Answer, console: Console) -> None:
     table.add_section()
     table.add_row("together", *(_ms(math.fsum(worth.saved_ns[key] for worth in answer.worth)) for key in keys))
     console.print(table)
-    _note(console, "Shapley values: the mean of what a change saves over all orders in which the changes could be made.")
+    print_remark("Shapley values: the mean of what a change saves over all orders in which the changes could be made.", console)
     console.print()
 
 
 # --- the rest -----------------------------------------------------------------------------------------------------------------------------
-
-
-def _facts(answer: Answer, console: Console) -> None:
-    lines = Table.grid(padding=(0, 2))
-    lines.add_column(style="bold")
-    lines.add_column()
-    for name, text in _lines(answer):
-        lines.add_row(name, Text(text))
-    console.print(lines)
 
 
 def _lines(answer: Answer) -> Iterator[tuple[str, str]]:
