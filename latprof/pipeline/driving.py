@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from latprof.pipeline.going import Going
 from latprof.pipeline.meta import phase_meta, workers_meta
 from latprof.pipeline.shown import progress, say, tell
-from latprof.pipeline.stub import figures, note
+from latprof.pipeline.stub import figures, note_figures
 from latprof.schedule.plan import PREFLIGHT_SESSION
 from latprof.workload.sessions import Session, joined
 
@@ -47,6 +47,12 @@ async def reach(going: Going, endpoint: Endpoint, stack: contextlib.AsyncExitSta
         for finding in found.findings:
             say(going, finding)
     return found is None or found.include_usage
+
+
+def _unlike(session: Session) -> Session:
+    """A session such as the first, with a prompt of its own: what is asked before the run must not be found in a prefix cache by the run."""
+    turn = replace(session.turns[0], prompt=f"Before the run: {joined(session.turns[0].prompt)}")
+    return Session(PREFLIGHT_SESSION, (turn,))
 
 
 def _listed(told: str, one: str) -> str:
@@ -106,7 +112,7 @@ async def drive(going: Going, workers: Workers, targets: Targets, stub: RunningS
             driven = await workers.drive(counters, going.stop)
         going.meta["phases"].append(phase_meta(phase, driven))
         if stub is not None:
-            note(going, before, await figures(stub), stub.died())
+            note_figures(going, before, await figures(stub), stub.died())
         write_meta(going.folder, going.meta)
     going.meta["interrupted"] = going.stop.is_set()
     tell(going.watch, "the workers write what they have")
@@ -116,9 +122,3 @@ async def drive(going: Going, workers: Workers, targets: Targets, stub: RunningS
         going.meta["workers"] = workers_meta(workers)
     going.meta["stale_retries"] = workers.stale_retries
     going.answered = await asyncio.to_thread(answered, going.folder)
-
-
-def _unlike(session: Session) -> Session:
-    """A session such as the first, with a prompt of its own: what is asked before the run must not be found in a prefix cache by the run."""
-    turn = replace(session.turns[0], prompt=f"Before the run: {joined(session.turns[0].prompt)}")
-    return Session(PREFLIGHT_SESSION, (turn,))

@@ -77,7 +77,7 @@ async def figures(stub: RunningStub | None) -> Figures:
     return await figures(stub.urls())
 
 
-def note(going: Going, before: Figures, after: Figures, died: str) -> None:
+def note_figures(going: Going, before: Figures, after: Figures, died: str) -> None:
     """What the stages said of themselves before and after a phase, which is the last in ``phases``."""
     phase = going.meta["phases"][-1]
     told = {"name": phase["name"], "start_ns": phase["start_ns"], "end_ns": phase["end_ns"], "before": before, "after": after}
