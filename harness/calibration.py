@@ -34,10 +34,11 @@ from latprof.analysis.verdicts.compare import Comparison, compare
 from latprof.analysis.verdicts.differences import ALPHA
 from latprof.analysis.verdicts.replications import FEW, Replication, Selector, estimate
 from latprof.analysis.verdicts.sequential import alpha_of_look
-from latprof.baseline import Baseline, arm_of_runs
-from latprof.budget import Budget, read_budget
-from latprof.gate import gate
-from latprof.report.gate_values import Gated
+from latprof.gates.arms import arm_of_runs
+from latprof.gates.baseline import Baseline
+from latprof.gates.budget import Budget, read_budget
+from latprof.gates.gate import gate
+from latprof.report.gate.values import Gated
 from latprof.units import NS_PER_MS
 
 SEED = 1
@@ -187,8 +188,8 @@ def gates(trials: int, n: int = GATES_N) -> tuple[list[Figure], list[Figure]]:
 def live(comparisons: int, requests: int = 150, pairs: int = 4) -> list[Figure]:
     """Interleaved comparisons of the stack in a box with itself."""
     from latprof.config import load_config
-    from latprof.interleave import blocks, measure
     from latprof.pipeline import run
+    from latprof.pipeline.interleave import blocks, measure
 
     alarms = 0
     for number in range(comparisons):

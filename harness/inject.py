@@ -27,13 +27,12 @@ from harness import verdict
 from harness.arms import Arm, quiet_arm
 from harness.held_places import at_gateway, injected_of, replayed, rows, twins, without_delays
 from harness.verdict import Figure
-from latprof.analysis.causal.injection import Injection
+from latprof.analysis.causal.injection import Injection, injection_of
 from latprof.analysis.causal.slopes import Slope, slope_within, slopes_within
 from latprof.analysis.task import task_layers
 from latprof.observations.graph import load_steps
 from latprof.observations.injected import rows_of
 from latprof.opening import layers_of
-from latprof.pipeline_inject import injection_of
 
 SEED = 1
 TOLERANCE = 0.05

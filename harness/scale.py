@@ -87,7 +87,7 @@ def measure(requests: int, *, holds: bool) -> Cost:
     """Here and now; the process must be fresh."""
     from latprof.config import load_config
     from latprof.opening import report_of
-    from latprof.pipeline_simulate import simulate_into_folder
+    from latprof.pipeline.simulated import simulate_into_folder
 
     folder = Path(tempfile.mkdtemp(prefix="latprof-scale-"))
     try:

@@ -24,11 +24,11 @@ from latprof.analysis.whatif.changes import read_changes
 from latprof.analysis.whatif.prediction import what_if
 from latprof.analysis.whatif.record import Record, record_of
 from latprof.config import load_config
-from latprof.figures import check_figures, write_pictures
 from latprof.layers.vocabulary import belongs_to
 from latprof.observations.folder import load
 from latprof.observations.graph import load_steps
 from latprof.opening import layers_of
+from latprof.pages.figures import check_figures, write_pictures
 from latprof.pipeline import run
 from latprof.report.colours import colour_of
 from latprof.report.page.static import Figure as Picture

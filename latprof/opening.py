@@ -44,10 +44,11 @@ def open_run(folder: Path | str) -> Opened:
     Raises:
         ConfigError: it is not a run folder, or one of a newer schema.
     """
+    from latprof.analysis.causal.injection import injection_of
     from latprof.analysis.task import task_layers
+    from latprof.layers.injected import place_in, with_injected
     from latprof.observations.folder import load
     from latprof.observations.graph import load_steps
-    from latprof.pipeline_inject import injection_of, place_in, with_injected
     from latprof.report.values import build
 
     folder = Path(folder)
@@ -109,7 +110,7 @@ def tables_of(observed: Run, spans: Spans) -> Tables:
 
 def hops_of(observed: Run, spans: Spans) -> tuple[str, ...]:
     """The hops of a run from the client inwards, as its configuration says; an injecting hop among them where its delays show that it stands."""
-    from latprof.pipeline_inject import place_in
+    from latprof.layers.injected import place_in
 
     place = place_in(observed, spans)
     return tuple(observed.meta["config"]["spans"]["hops"]) if place is None else place.order

@@ -11,9 +11,9 @@ from typing import Any
 
 from latprof.analysis.verdicts.replications import FEW, Replication, Selector, estimate, layer_names
 from latprof.analysis.verdicts.spending import Spending, spend
-from latprof.baseline import runs_at
-from latprof.budget import load_budget, read_budget
 from latprof.errors import ConfigError, Exit, UsageError
+from latprof.gates.arms import runs_at
+from latprof.gates.budget import load_budget, read_budget
 from latprof.opening import replication_of
 from latprof.report.inert import plain
 from latprof.units import ms

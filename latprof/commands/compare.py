@@ -1,22 +1,22 @@
-"""What ``latprof compare`` and ``latprof baseline`` do: read or make two arms, hold one against the other, keep one for later."""
+"""What ``latprof compare`` does: read or make two arms, and hold one against the other."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latprof.commands.output import check_writable, print_with_json, tell_page
 from latprof.config import Config, load_config
 from latprof.errors import Exit, RunFailedError, UsageError
 
 if TYPE_CHECKING:
     from latprof.analysis.verdicts.arms import Arm
     from latprof.analysis.verdicts.compare import Comparison, Tolerance
-    from latprof.interleave import Block
     from latprof.pipeline import Outcome
+    from latprof.pipeline.interleave import Block
 
 _METRICS = ("ttft", "e2el", "task")
 
@@ -39,7 +39,6 @@ class Asked:
 def compare_and_print(a: str, b: str, asked: Asked, *, json_file: Path | None, html: Path | None = None, quiet: bool) -> Exit:
     """``latprof compare``; ``html``: where its page goes, into the folder of runs made now where there is one."""
     from latprof.analysis.verdicts.compare import compare
-    from latprof.commands.run import check_writable
 
     check_writable(json_file)
     check_writable(html, "--html")
@@ -66,14 +65,14 @@ def compare_and_print(a: str, b: str, asked: Asked, *, json_file: Path | None, h
 
 def _tolerance(asked: Asked) -> Tolerance:
     from latprof.analysis.verdicts.compare import Tolerance
-    from latprof.budget_words import duration, share
+    from latprof.gates.words import duration, share
 
     return Tolerance(share("--tolerance", asked.tolerance), duration("--min-abs", asked.min_abs))
 
 
 def _refused(a: str, b: str, told: Comparison) -> tuple[str, ...]:
     """A baseline is for the same load on the same machine; two runs that someone names may differ in what they like, and it is told."""
-    from latprof.baseline import mismatches
+    from latprof.gates.baseline import mismatches
 
     return tuple(mismatches(told.a, told.b)) if Path(a).is_file() or Path(b).is_file() else ()
 
@@ -82,7 +81,7 @@ def _refused(a: str, b: str, told: Comparison) -> tuple[str, ...]:
 
 
 def _read(a: str, b: str, asked: Asked) -> tuple[Arm, Arm]:
-    from latprof.baseline import read_arm
+    from latprof.gates.arms import read_arm
 
     for text in (a, b):
         if _is_url(text) or Path(text).suffix in {".yaml", ".yml"}:
@@ -102,9 +101,9 @@ def _is_url(text: str) -> bool:
 
 
 def _measured(a: str, b: str, asked: Asked, *, quiet: bool) -> tuple[tuple[Arm, Arm], Path, bool]:
-    from latprof.baseline import arm_of_runs
-    from latprof.interleave import blocks, measure
+    from latprof.gates.arms import arm_of_runs
     from latprof.observations.folder import create, discard
+    from latprof.pipeline.interleave import blocks, measure
 
     if asked.interleave and asked.simulate:
         raise UsageError("--interleave measures and --simulate plays in virtual time; drop one of the two")
@@ -160,73 +159,17 @@ def _teller(pairs: int, *, quiet: bool) -> Callable[[Block], None]:
     return tell
 
 
-# --- baselines ----------------------------------------------------------------------------------------------------------------------------
-
-
-def save_baseline(runs: Sequence[Path], to: Path, ceiling: str | None) -> Exit:
-    """``latprof baseline save``."""
-    from latprof.analysis.verdicts.replications import FEW
-    from latprof.analysis.verdicts.trust import about_layers
-    from latprof.baseline import arm_of_runs, ceiling_keys, runs_at, save
-    from latprof.budget_words import share
-
-    ceiling_share = None if ceiling is None else share("--ceiling", ceiling)
-    arm = arm_of_runs([folder for path in runs for folder in runs_at(path)])
-    fatal = next((doubt for doubt in arm.doubts if doubt.level == "fatal"), None)
-    if fatal is not None:
-        raise RunFailedError(f"{arm.name}: cannot be a baseline, for it is not valid: {fatal.text}; {fatal.remedy}")
-    baseline = save(arm, to, ceiling_share=ceiling_share)
-    few = f"; with fewer than {FEW} runs only medians can be held against it" if len(arm.seeds) < FEW else ""
-    sys.stdout.write(
-        f"{to}: the baseline of {len(arm.seeds)} run{'' if len(arm.seeds) == 1 else 's'}, seeds {', '.join(map(str, arm.seeds))}{few}\n"
-    )
-    doubt = about_layers(arm.doubts)
-    if doubt is not None and arm.layers:
-        sys.stdout.write(f"no layer can be held against it: {doubt.text}; {doubt.remedy}\n")
-    sys.stdout.write(f"ceilings: {', '.join(f'{key} {value / 1e6:.2f} ms' for key, value in baseline.ceilings_ns.items()) or 'none'}\n")
-    for key in ceiling_keys(arm):
-        if key not in baseline.ceilings_ns:
-            sys.stdout.write(f"no ceiling for {key}: {arm.figure(key).why or 'too few requests'}\n")
-    return Exit.DONE
-
-
-def show_baseline(path: Path) -> Exit:
-    """``latprof baseline show``."""
-    from latprof.baseline import load
-    from latprof.report.kept import render
-
-    baseline = load(path)
-    render(baseline.arm, baseline.ceilings_ns)
-    return Exit.DONE
-
-
 # --- output -------------------------------------------------------------------------------------------------------------------------------
 
 
 def _write_html(told: Comparison, refused: Sequence[str], arms: tuple[Path, Path], file: Path, *, quiet: bool) -> None:
-    from latprof.pages import write_comparison_page
-    from latprof.report.inert import plain
+    from latprof.pages.html import write_comparison_page
 
-    written = write_comparison_page(told, refused, arms, file)
-    if not quiet:
-        sys.stderr.write(f"page: {plain(str(written))}\n")
+    tell_page(write_comparison_page(told, refused, arms, file), quiet=quiet)
 
 
 def _print(told: Comparison, refused: Sequence[str], json_file: Path | None) -> None:
-    import orjson
+    from latprof.report.comparison.summary import summary
+    from latprof.report.comparison.terminal import render
 
-    from latprof.report.comparison import render
-    from latprof.report.comparison_summary import summary
-
-    text = orjson.dumps(summary(told, refused), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    on_stdout = str(json_file) == "-"
-    with contextlib.suppress(BrokenPipeError, SystemExit):  # the reader of our output may leave
-        if on_stdout:
-            sys.stdout.buffer.write(text)
-            sys.stdout.flush()
-        render(told, refused, stderr=on_stdout)
-    if json_file is not None and not on_stdout:
-        try:
-            json_file.write_bytes(text)
-        except OSError as error:
-            raise UsageError(f"--json {json_file}: cannot be written ({error.strerror})") from None
+    print_with_json(lambda beside: render(told, refused, stderr=beside), summary(told, refused), json_file)

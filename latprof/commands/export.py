@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from latprof.commands.output import check_writable
 from latprof.errors import UsageError
 from latprof.opening import courses_of
 from latprof.units import NS_PER_S
@@ -19,7 +20,7 @@ from latprof.units import NS_PER_S
 if TYPE_CHECKING:
     from latprof.observations.folder import Run
     from latprof.opening import Opened
-    from latprof.report.otlp_out import Collector
+    from latprof.report.elsewhere.otlp_out import Collector
 
 STDOUT = Path("-")
 _HEX_DIGITS = 32
@@ -58,8 +59,6 @@ def check(exports: Exports, json_file: Path | None) -> None:
     Raises:
         UsageError: a file that cannot be written, flags that need another, a collector's address or header that cannot be used.
     """
-    from latprof.commands.run import check_writable
-
     if exports.at is not None and exports.folded is None:
         raise UsageError("--at says which percentile --folded shows; give --folded FILE as well, or leave it out")
     if exports.otlp is None and (exports.otlp_headers or exports.genai_metrics):
@@ -87,7 +86,7 @@ def export(opened: Opened, exports: Exports) -> None:
 
 
 def _perfetto(opened: Opened, file: Path) -> None:
-    from latprof.report import perfetto
+    from latprof.report.elsewhere import perfetto
 
     shown = perfetto.choose(opened.observed, opened.tables.ttft)
     with _writing(file, "--perfetto") as stream:
@@ -102,7 +101,7 @@ def _highest(opened: Opened) -> str:
 
 
 def _folded(opened: Opened, file: Path, at: str) -> None:
-    from latprof.report import folded
+    from latprof.report.elsewhere import folded
 
     ttft = opened.tables.ttft
     label, column = folded.column_at(ttft, opened.observed.requests.intended_ns[ttft.rows], at)
@@ -112,9 +111,9 @@ def _folded(opened: Opened, file: Path, at: str) -> None:
 
 
 async def _otlp(opened: Opened, collector: Collector, *, genai_metrics: bool) -> None:
-    from latprof.report.genai import client_spans
-    from latprof.report.genai_metrics import encode_metrics
-    from latprof.report.otlp_out import send_metrics, send_spans
+    from latprof.report.elsewhere.genai import client_spans
+    from latprof.report.elsewhere.genai_metrics import encode_metrics
+    from latprof.report.elsewhere.otlp_out import send_metrics, send_spans
 
     run = opened.observed
     rows = _rows_with_traces(run)
@@ -155,7 +154,7 @@ def _report_dropped(what: str, rejected: int, said: str) -> None:
 def _collector(exports: Exports) -> Collector | None:
     if exports.otlp is None:
         return None
-    from latprof.report.otlp_out import read_collector
+    from latprof.report.elsewhere.otlp_out import read_collector
 
     return read_collector(exports.otlp, exports.otlp_headers, os.environ)
 

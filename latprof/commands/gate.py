@@ -17,18 +17,21 @@ import orjson
 from latprof.analysis.verdicts.differences import ALPHA
 from latprof.analysis.verdicts.replications import FEW, Replication
 from latprof.analysis.verdicts.sequential import alpha_of_look
-from latprof.baseline import Baseline, load, runs_at
-from latprof.budget import Budget, load_budget
+from latprof.commands.output import check_writable, json_bytes
+from latprof.commands.report import write_html
 from latprof.config import Config
 from latprof.errors import ConfigError, Exit, UsageError
-from latprof.gate import gate
+from latprof.gates.arms import runs_at
+from latprof.gates.baseline import Baseline, load
+from latprof.gates.budget import Budget, load_budget
+from latprof.gates.gate import gate
 from latprof.opening import replication_of
 from latprof.pipeline import run
-from latprof.report.gate_exports import benchmark_json, gate_json, otava_csv
-from latprof.report.gate_junit import junit
-from latprof.report.gate_markdown import markdown
-from latprof.report.gate_terminal import render
-from latprof.report.gate_values import Gated, Inconclusive
+from latprof.report.gate.exports import benchmark_json, gate_json, otava_csv
+from latprof.report.gate.junit import junit
+from latprof.report.gate.markdown import markdown
+from latprof.report.gate.terminal import render
+from latprof.report.gate.values import Gated, Inconclusive
 
 # Whose commit this is, where a CI says so.
 _COMMITS: Final = ("GITHUB_SHA", "CI_COMMIT_SHA")
@@ -60,8 +63,6 @@ def gate_and_print(paths: Sequence[Path], asked: Asked) -> Exit:
 
 def run_and_gate(config: Config, asked: Asked, *, quiet: bool, live: bool = False, html: bool = True) -> Exit:
     """``latprof run --budget``: replications on the live stack, one after the other, then the gate; ``html``: each with its page."""
-    from latprof.commands.run import write_html
-
     budget, baseline = _read(asked)
     if asked.replications > 1 and config.out is None:
         config = config.model_copy(update={"out": Path("runs") / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-gate"})
@@ -77,7 +78,7 @@ def run_and_gate(config: Config, asked: Asked, *, quiet: bool, live: bool = Fals
 
 def simulate_and_gate(config: Config, asked: Asked) -> Exit:
     """``latprof gate --simulate CONFIG``: the same in virtual time, where the same seeds give the same verdict to the last digit."""
-    from latprof.pipeline_simulate import simulate_into_folder
+    from latprof.pipeline.simulated import simulate_into_folder
 
     budget, baseline = _read(asked)
 
@@ -152,8 +153,6 @@ def _read(asked: Asked) -> tuple[Budget, Baseline | None]:
 
 def _try(path: Path, flag: str) -> None:
     """Whether ``path`` can be written, folders and all; what is made for that goes again."""
-    from latprof.commands.run import check_writable
-
     made: list[Path] = []
     try:
         made = [folder for folder in path.parents if not folder.exists()]
@@ -180,7 +179,7 @@ def _tell(gated: Gated, asked: Asked) -> Exit:
     on_stdout = str(asked.json_file) == "-"
     with suppress(BrokenPipeError, SystemExit):  # the reader of our output may leave; that is no verdict
         if on_stdout:
-            sys.stdout.buffer.write(_as_json(gated))
+            sys.stdout.buffer.write(json_bytes(gate_json(gated)))
             sys.stdout.flush()
         render(gated, sys.stderr if on_stdout else sys.stdout)
     _append_summary(gated)
@@ -194,18 +193,14 @@ def _tell(gated: Gated, asked: Asked) -> Exit:
     return gated.exit_code
 
 
-def _as_json(gated: Gated) -> bytes:
-    return orjson.dumps(gate_json(gated), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-
-
 def _files(gated: Gated, asked: Asked, *, on_stdout: bool) -> Iterator[tuple[Path, bytes]]:
     """What is written anew, by path."""
     if asked.json_file is not None and not on_stdout:
-        yield asked.json_file, _as_json(gated)
+        yield asked.json_file, json_bytes(gate_json(gated))
     if asked.junit_file is not None:
         yield asked.junit_file, junit(gated)
     if asked.ci is not None:
-        yield asked.ci / "gate.json", _as_json(gated)
+        yield asked.ci / "gate.json", json_bytes(gate_json(gated))
         yield asked.ci / "junit.xml", junit(gated)
         yield asked.ci / "summary.md", markdown(gated).encode()
         yield asked.ci / "benchmark.json", orjson.dumps(benchmark_json(gated), option=orjson.OPT_INDENT_2)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from latprof.commands.run import check_writable, print_report, write_html
+from latprof.commands.output import check_writable
+from latprof.commands.report import print_report, write_html
 from latprof.config import Config
 from latprof.errors import Exit
 from latprof.pipeline import simulate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,17 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latprof.commands.output import check_writable, print_with_json, tell_figures, tell_page
 from latprof.config import Config
 from latprof.errors import Exit, UsageError
+from latprof.report.inert import plain
 from latprof.units import NS_PER_MS
 
 if TYPE_CHECKING:
     from latprof.analysis.sweeps.highest import Searched
-    from latprof.report.sweep_values import Axis, SweepReport
+    from latprof.report.sweep.values import Axis, SweepReport
     from latprof.sweep.runs import RunAll
 
 _REFINE_SIMULATED = 2
-_GOODPUT_OF_THE_STUB = {"ttft": 200.0, "tpot": 50.0}
+_KEPT = "; the runs themselves are there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,6 @@ def sweep_and_print(
     config: Config, asked: Asked, *, json_file: Path | None, quiet: bool, run_all: RunAll | None = None, html: bool = True
 ) -> Exit:
     """``latprof sweep``; ``run_all`` makes the runs in place of the stack."""
-    from latprof.commands.run import check_writable
-
     check_writable(json_file)
     if asked.replications < 1:
         raise UsageError(f"--replications must be at least 1, got {asked.replications}")
@@ -94,8 +93,7 @@ def _of_one_load(flag: str, name: str) -> str:
 
 def report_sweep_and_print(folder: Path, *, json_file: Path | None, html: Path | None = None, figures: Path | None = None) -> Exit:
     """``latprof report`` of the folder of a sweep."""
-    from latprof.commands.run import tell_figures
-    from latprof.figures import write_sweep_figures
+    from latprof.pages.figures import write_sweep_figures
     from latprof.sweep.searching import read
 
     report = read(folder)
@@ -120,10 +118,11 @@ def _run_all(config: Config, asked: Asked, *, quiet: bool) -> RunAll:
 
 
 def _sweep(config: Config, asked: Asked, run_all: RunAll, *, json_file: Path | None, quiet: bool, html: bool) -> Exit:
-    from latprof.again import CONFIG, config_text
     from latprof.observations.folder import create
+    from latprof.pages.again import CONFIG, config_text
+    from latprof.sweep.asked import Sweep
     from latprof.sweep.axes import check, settings
-    from latprof.sweep.sweeping import Sweep, sweep
+    from latprof.sweep.sweeping import sweep
 
     axes = _axes(asked)
     settings(axes, is_zipped=asked.together)
@@ -165,12 +164,9 @@ def _flags(asked: Asked) -> Iterator[str]:
 
 
 def _write_html(report: SweepReport, folder: Path, file: Path | None, *, quiet: bool = False) -> None:
-    from latprof.pages import write_sweep_page
-    from latprof.report.inert import plain
+    from latprof.pages.html import write_sweep_page
 
-    written = write_sweep_page(report, folder, file)
-    if not quiet:
-        sys.stderr.write(f"page: {plain(str(written))}\n")
+    tell_page(write_sweep_page(report, folder, file), quiet=quiet)
 
 
 def _axes(asked: Asked) -> tuple[Axis, ...]:
@@ -198,44 +194,25 @@ def _exit_code(report: SweepReport) -> Exit:
 
 
 def _print(report: SweepReport, json_file: Path | None) -> None:
-    from latprof.report.sweep import render
-    from latprof.report.sweep_summary import summary
+    from latprof.report.sweep.summary import summary
+    from latprof.report.sweep.terminal import render
 
     if report.searched is not None:
         _print_found(report, report.searched, json_file)
         return
-    with contextlib.suppress(BrokenPipeError, SystemExit):  # the reader of our output may leave
-        render(report, stderr=str(json_file) == "-")
-    _write_json(summary(report), json_file)
-
-
-def _write_json(value: Any, json_file: Path | None) -> None:
-    import orjson
-
-    if json_file is None:
-        return
-    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    if str(json_file) == "-":
-        with contextlib.suppress(BrokenPipeError):
-            sys.stdout.buffer.write(text)
-            sys.stdout.flush()
-        return
-    try:
-        json_file.write_bytes(text)
-    except OSError as error:
-        raise UsageError(f"--json {json_file}: cannot be written ({error.strerror}); the runs themselves are there") from None
+    print_with_json(lambda beside: render(report, stderr=beside), summary(report), json_file, _KEPT)
 
 
 # --- the highest load that meets a goodput ------------------------------------------------------------------------------------------------
 
 
 def _find(config: Config, asked: Asked, goal: float, run_all: RunAll, *, json_file: Path | None, quiet: bool, html: bool) -> Exit:
-    from latprof.again import CONFIG, config_text
     from latprof.analysis.sweeps.highest import Search
     from latprof.observations.folder import create
+    from latprof.pages.again import CONFIG, config_text
+    from latprof.sweep.asked import Sweep
     from latprof.sweep.axes import check, load_axis, span
     from latprof.sweep.searching import search
-    from latprof.sweep.sweeping import Sweep
 
     name, text = _searched(asked, goal)
     flag = asked.load_flag or f"--{name}"
@@ -255,17 +232,19 @@ def _find(config: Config, asked: Asked, goal: float, run_all: RunAll, *, json_fi
 
 
 def _print_found(report: SweepReport, searched: Searched, json_file: Path | None) -> None:
-    from latprof.report.highest import as_json, sentences
-    from latprof.report.inert import plain
     from latprof.report.presets import footnotes
+    from latprof.report.sweep.highest import as_json, sentences
 
     asked, folder = searched.asked, report.folder or Path()
-    with contextlib.suppress(BrokenPipeError):  # the reader of our output may leave
-        out = sys.stderr if str(json_file) == "-" else sys.stdout
+
+    def render(beside: bool) -> None:
+        out = sys.stderr if beside else sys.stdout
         for line in (*sentences(searched.found, asked.axis, asked.goal, asked.objectives_ms), *footnotes(report.presets)):
             out.write(f"{line}\n")
         out.write(f"written  {plain(str(folder))}  (latprof report {plain(str(folder))} prints this again)\n")
-    _write_json(as_json(searched.found, asked.axis, asked.goal, asked.objectives_ms, folder, report.presets), json_file)
+
+    summary = as_json(searched.found, asked.axis, asked.goal, asked.objectives_ms, folder, report.presets)
+    print_with_json(render, summary, json_file, _KEPT)
 
 
 def _searched(asked: Asked, goal: float) -> tuple[str, str]:
@@ -283,8 +262,9 @@ def _searched(asked: Asked, goal: float) -> tuple[str, str]:
 
 
 def _with_objectives(config: Config) -> Config:
-    if config.goodput:
-        return config
-    if config.uses_stub:
-        return config.model_copy(update={"goodput": _GOODPUT_OF_THE_STUB})
-    raise UsageError("--find-goodput needs objectives; give --goodput 'ttft:200 tpot:50', or goodput in the configuration")
+    from latprof.pipeline.goodput import judged
+
+    config = judged(config)
+    if not config.goodput:
+        raise UsageError("--find-goodput needs objectives; give --goodput 'ttft:200 tpot:50', or goodput in the configuration")
+    return config

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latprof.commands.output import print_with_json
 from latprof.errors import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -65,24 +64,10 @@ def answer_of(folder: Path, question: Question) -> Answer:
 
 def answer_and_print(folder: Path, question: Question, *, json_file: Path | None) -> Exit:
     """``latprof whatif``."""
-    import orjson
-
-    from latprof.report.whatif import render
-    from latprof.report.whatif_summary import summary
+    from latprof.report.whatif.summary import summary
+    from latprof.report.whatif.terminal import render
 
     answer = answer_of(folder, question)
-    text = orjson.dumps(summary(answer), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    on_stdout = str(json_file) == "-"
-    with contextlib.suppress(BrokenPipeError, SystemExit):  # the reader of our output may leave (`| head`)
-        if on_stdout:
-            sys.stdout.buffer.write(text)
-            sys.stdout.flush()
-        render(answer, stderr=on_stdout)
-    if json_file is not None and not on_stdout:
-        try:
-            json_file.write_bytes(text)
-        except OSError as error:
-            raise UsageError(
-                f"--json {json_file}: cannot be written ({error.strerror}); name a file in a folder that can be, or - for standard output"
-            ) from None
+    otherwise = "; name a file in a folder that can be, or - for standard output"
+    print_with_json(lambda beside: render(answer, stderr=beside), summary(answer), json_file, otherwise)
     return Exit.DONE

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latprof.commands.output import json_bytes
 from latprof.config import Config, Workload, load_config
 from latprof.errors import Exit, UsageError
 from latprof.schedule.arrivals import ARRIVALS, arrival_rng
@@ -39,10 +40,10 @@ def inspect_and_print(what: Path | None, settings: Workload, *, sessions: int, s
     found = figures(told, count_tokens, is_timed=is_timed)
     title = str(what) if what is not None else f"preset {settings.preset}" if settings.preset else "a synthetic workload"
     if str(json_file) == "-":
-        _write("-", [_as_json(found)])
+        _write("-", [json_bytes(asdict(found))])
         return Exit.DONE
     if json_file is not None:
-        _write(json_file, [_as_json(found)])
+        _write(json_file, [json_bytes(asdict(found))])
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.write(_table(title, found))
     return Exit.DONE
@@ -105,12 +106,6 @@ def _write(to: Path | str, lines: Iterable[bytes]) -> None:
 
 
 # --- the table ----------------------------------------------------------------------------------------------------------------------------
-
-
-def _as_json(found: Figures) -> bytes:
-    import orjson
-
-    return orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def _table(title: str, found: Figures) -> str:

@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from latprof.analysis.validity import doubts
-from latprof.analysis.validity.doubts import Doubt, Facts
+from latprof.analysis.validity.doubts import Doubt, Facts, evidence, generator, load, outcome
 from latprof.clock import WallAnchor
 from latprof.live.processes import Use
 from latprof.live.recent import IN_FLIGHT_COLUMNS, Counted, Recent, in_words, planned_per_s
@@ -37,14 +36,14 @@ _ENOUGH_TO_DOUBT = 20
 _ENOUGH_FOR_AN_ESTIMATE = 10
 
 LIVE: tuple[Callable[[Facts], Doubt | None], ...] = (
-    doubts.failures,
-    doubts.lateness,
-    doubts.generator_cpu,
-    doubts.starved,
-    doubts.loop_lag,
-    doubts.port_taken,
-    doubts.span_coverage,
-    doubts.cap_held,
+    outcome.failures,
+    generator.lateness,
+    generator.generator_cpu,
+    generator.starved,
+    generator.loop_lag,
+    evidence.port_taken,
+    evidence.span_coverage,
+    load.cap_held,
 )
 """The doubts that can be known before the end, in the words of the report."""
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from rich.box import SIMPLE, Box
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -19,8 +14,8 @@ from latprof.analysis.metrics import SAMPLED
 from latprof.analysis.quantiles import SHOWN
 from latprof.analysis.targets import TargetFigures
 from latprof.analysis.task import METRIC as TASK
-from latprof.analysis.validity.doubts import Doubt, Level
 from latprof.report import injected
+from latprof.report.console import console_on, print_doubt, print_facts, print_remark, ruled
 from latprof.report.inert import harmless
 from latprof.report.table import BAR_WIDTH, Grid, Line, broken, grid
 from latprof.report.targets import TARGET_HEAD, TARGET_NOTE, target_cells
@@ -40,12 +35,8 @@ from latprof.report.words import (
     verdict,
 )
 
-_STYLES: Mapping[Level, str] = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
-_ASCII_LINES = Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
 # Rulers and bars: (line box, wait, rest).
 _UTF_BAR, _ASCII_BAR = ("░", "█"), (".", "#")
-# Without a terminal there is no width to keep to; this one has room for the bars.
-_WIDTH_IN_FILES = 120
 _BARS_FROM = 108
 _NARROWEST_NAME = 14
 _MOODS: Mapping[Mood, str] = {"good": "bold green", "warn": "bold yellow", "bad": "bold red"}
@@ -53,11 +44,7 @@ _MOODS: Mapping[Mood, str] = {"good": "bold green", "warn": "bold yellow", "bad"
 
 def render(report: Report, file: TextIO | None = None, *, stderr: bool = False) -> None:
     """Print ``report`` to ``file`` (standard output, or standard error), in its width and encoding; NO_COLOR is honoured."""
-    stream = file or (sys.stderr if stderr else sys.stdout)
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="replace")  # a server's error text may hold what this terminal cannot show
-    width = None if stream.isatty() else int(os.environ.get("COLUMNS") or _WIDTH_IN_FILES)
-    write(report, Console(file=stream, width=width, highlight=False, markup=False, emoji=False))
+    write(report, console_on(file, stderr=stderr))
 
 
 def write(report: Report, console: Console) -> None:
@@ -76,7 +63,7 @@ def write(report: Report, console: Console) -> None:
         _metrics(report, console)
     if report.targets:
         _targets(report.targets, console)
-    _facts(report, console)
+    print_facts(facts(report), console)
 
 
 # --- verdict ------------------------------------------------------------------------------------------------------------------------------
@@ -88,17 +75,8 @@ def _verdict(report: Report, console: Console) -> None:
     text, mood = verdict(report)
     console.print(Text(text, _MOODS[mood]))
     for doubt in report.doubts:
-        _doubt(doubt, console)
+        print_doubt(doubt, console)
     console.print()
-
-
-def _doubt(doubt: Doubt, console: Console) -> None:
-    line = Table.grid(padding=(0, 1))
-    line.add_column(width=8)
-    line.add_column()
-    line.add_row(Text(doubt.level, _STYLES[doubt.level]), Text(doubt.text))
-    line.add_row("", Text(f"-> {doubt.remedy}", "dim"))
-    console.print(Padding(line, (0, 0, 0, 2)))
 
 
 # --- the budget ---------------------------------------------------------------------------------------------------------------------------
@@ -112,7 +90,7 @@ def _budget(budget: Budget, console: Console) -> None:
     console.print(f"{NAMES[budget.metric]} budget in ms: what each layer contributes at a percentile ({budget.requests} {counted(budget)})")
     console.print(_table(laid_out, console))
     for note in footnotes(budget, laid_out):
-        console.print(Padding(Text(note, "dim"), (0, 0, 0, 2)))
+        print_remark(note, console)
     console.print()
 
 
@@ -132,8 +110,7 @@ def _table(laid_out: Grid, console: Console) -> Table:
     gap = 2 if wide else 1
     left = console.width - sum(widths) - gap * len(widths) - (gap + BAR_WIDTH if wide else 0)
     name_width = max(_NARROWEST_NAME, min(left, max((len(line.layer) for line in lines), default=0)))
-    box = _ASCII_LINES if ascii_only else SIMPLE
-    table = Table(box=box, show_edge=False, padding=(0, gap - 1, 0, 0), pad_edge=False, show_footer=True)
+    table = ruled(console, gap=gap - 1, show_footer=True)
     table.add_column("layer", total.layer, width=name_width)
     for (head, foot, _, side), width in zip(columns, widths, strict=True):
         table.add_column(head, foot, justify="right" if side == "right" else "left", min_width=width, no_wrap=True)
@@ -166,8 +143,8 @@ def _drawn(line: Line, *, ascii_only: bool) -> Text:
 def _injection(injection: Injection, console: Console) -> None:
     console.print(f"Causal check: {injected.design(injection)}")
     for warning in injected.warnings(injection):
-        console.print(Padding(Text(warning, "yellow"), (0, 0, 0, 2)))
-    table = Table(box=_ASCII_LINES if console.options.ascii_only else SIMPLE, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+        print_remark(warning, console, "yellow")
+    table = ruled(console)
     table.add_column(injected.HEAD[0], min_width=14)
     for label in injected.HEAD[1:]:
         table.add_column(label, justify="right", no_wrap=True)
@@ -176,12 +153,12 @@ def _injection(injection: Injection, console: Console) -> None:
     console.print(table)
     told = injected.conclusion(injection)
     note = "95 % intervals; feedback is per block less per request" + (f". {told[0].upper()}{told[1:]}." if told else ".")
-    console.print(Padding(Text(note, "dim"), (0, 0, 0, 2)))
+    print_remark(note, console)
     console.print()
 
 
 def _metrics(report: Report, console: Console) -> None:
-    table = Table(box=_ASCII_LINES if console.options.ascii_only else SIMPLE, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table = ruled(console)
     table.add_column("ms", min_width=14)
     for label in ("mean", *(f"p{100 * p:g}" for p in SHOWN)):
         table.add_column(label, justify="right", min_width=9)
@@ -191,12 +168,12 @@ def _metrics(report: Report, console: Console) -> None:
         if found.n:
             table.add_row(name, in_ms(found.mean), *(in_ms(value) for value in found.given), str(found.n))
     console.print(table)
-    console.print(Padding(Text(of_percentiles(report), "dim"), (0, 0, 0, 2)))
+    print_remark(of_percentiles(report), console)
     console.print()
 
 
 def _targets(targets: Sequence[TargetFigures], console: Console) -> None:
-    table = Table(box=_ASCII_LINES if console.options.ascii_only else SIMPLE, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table = ruled(console)
     head, *labels = TARGET_HEAD
     table.add_column(head, min_width=8)
     for label in labels:
@@ -204,14 +181,5 @@ def _targets(targets: Sequence[TargetFigures], console: Console) -> None:
     for one in targets:
         table.add_row(*target_cells(one))
     console.print(table)
-    console.print(Padding(Text(TARGET_NOTE, "dim"), (0, 0, 0, 2)))
+    print_remark(TARGET_NOTE, console)
     console.print()
-
-
-def _facts(report: Report, console: Console) -> None:
-    lines = Table.grid(padding=(0, 2))
-    lines.add_column(style="bold")
-    lines.add_column()
-    for name, text in facts(report):
-        lines.add_row(name, Text(text))
-    console.print(lines)

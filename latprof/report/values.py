@@ -20,7 +20,7 @@ from latprof.analysis.targets import TargetFigures, by_target
 from latprof.analysis.task import METRIC as TASK
 from latprof.analysis.task import Tasks
 from latprof.analysis.validity.doubts import Doubt, Facts, doubts
-from latprof.analysis.validity.facts import gather
+from latprof.analysis.validity.gathering import gather
 from latprof.layers.table import IntArray, Layers
 from latprof.layers.vocabulary import belongs_to
 from latprof.observations.columns import known

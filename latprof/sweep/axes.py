@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from latprof.config import Config
-from latprof.config_values import Section
+from latprof.config.values import Section
 from latprof.errors import ConfigError, UsageError
-from latprof.report.sweep_values import Axis
+from latprof.report.sweep.values import Axis
 
 LOADS = ("rate", "concurrency")
 _LIST = "a list of numbers such as 1,2,4,8"

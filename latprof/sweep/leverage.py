@@ -15,7 +15,7 @@ import numpy as np
 from latprof.analysis.contributions import weights_of
 from latprof.analysis.sweeps.bottlenecks import shares
 from latprof.config import Config
-from latprof.report.sweep_values import CALL, Column, Leverages, PointReport, SweepReport, SweptRun, metric_ns
+from latprof.report.sweep.values import CALL, Column, Leverages, PointReport, SweepReport, SweptRun, metric_ns
 from latprof.sweep.axes import config_at, known_speedups
 from latprof.sweep.runs import Job, RunAll
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from latprof.config import Config
 from latprof.errors import ConfigError, LatprofError, UsageError
-from latprof.report.sweep_values import SweptRun
+from latprof.report.sweep.values import SweptRun
 
 if TYPE_CHECKING:
     from latprof.analysis.sweeps.operational import Loop
@@ -68,7 +68,7 @@ def _run_live(config: Config) -> Path:
 
 
 def _simulate(config: Config, *, allow_unstable: bool) -> Path:
-    from latprof.pipeline_simulate import simulate_into_folder
+    from latprof.pipeline.simulated import simulate_into_folder
 
     return simulate_into_folder(config, allow_unstable=allow_unstable)
 

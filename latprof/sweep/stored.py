@@ -6,14 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from latprof.analysis.sweeps.highest import Search
 from latprof.errors import ConfigError
-from latprof.report.sweep_values import Axis, Leverages, Point, SweepReport, SweptRun, build
-
-if TYPE_CHECKING:
-    from latprof.sweep.sweeping import Sweep
+from latprof.report.sweep.values import Axis, Leverages, Point, SweepReport, SweptRun, build
+from latprof.sweep.asked import Sweep
 
 SCHEMA = "latprof.sweep/1"
 FILE = "sweep.json"

@@ -7,35 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from latprof.analysis.sweeps.crossings import WORTHWHILE_NS
-from latprof.analysis.sweeps.highest import Probe, Share
-from latprof.config import Config
 from latprof.errors import ConfigError, RunFailedError
-from latprof.report.sweep_lines import lines
-from latprof.report.sweep_values import Axis, Leverages, Point, SweepReport, SweptRun, build
+from latprof.report.sweep.lines import lines
+from latprof.report.sweep.values import Leverages, Point, SweepReport, SweptRun, build
 from latprof.sweep import stored
+from latprof.sweep.asked import Sweep
 from latprof.sweep.axes import config_at, settings
 from latprof.sweep.leverage import leverages
 from latprof.sweep.runs import Done, Job, RunAll
 
 # Neighbours on the grid this close together tell nothing new.
 _FINE = 1.1
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """What is to be swept, and how hard. ``refine`` is how many rounds of further runs close in on crossings; ``flags`` are those of the command, kept to be told."""
-
-    config: Config
-    axes: tuple[Axis, ...]
-    is_zipped: bool = False
-    is_simulated: bool = False
-    replications: int = 1
-    refine: int = 0
-    finds_leverage: bool = False
-    worthwhile_ns: float = WORTHWHILE_NS
-    flags: tuple[str, ...] = ()
-
 
 Told = Callable[[str], None]
 """Is told how far the sweep is, a line at a time."""
@@ -89,7 +71,7 @@ def foretold(run_all: RunAll, told: Told) -> RunAll:
     """``run_all``, with a word before of every setting at which the stack in a box will not keep up; of a real endpoint nobody knows."""
 
     def made(jobs: Sequence[Job]) -> Iterator[Done]:
-        from latprof.offered import overloads
+        from latprof.pipeline.offered import overloads
 
         for job in jobs:
             found = overloads(job.config) if job.number == 0 and job.config.uses_stub else ()
@@ -146,48 +128,3 @@ def closer(report: SweepReport) -> list[Mapping[str, float]]:
                 setting = {axis.name: middle if axis.name == line.axis else line.fixed[axis.name] for axis in report.axes}
                 wanted[tuple(setting.values())] = setting
     return [wanted[key] for key in sorted(wanted)]
-
-
-# Doubts that say how the stack did, not that the run was made badly: such a run is a miss like any other.
-_OUTCOMES = {"no_success", "failures", "unstable"}
-
-
-def probe_of(
-    config: Config,
-    axis: str,
-    folder: Path,
-    run_all: RunAll,
-    told: Told = lambda _: None,
-    keep: Callable[[float, SweptRun], None] = lambda _load, _run: None,
-) -> Probe:
-    """What a search asks: one run of ``config`` at a load, in a folder of its own below ``folder``, each time with other seeds.
-
-    ``keep`` is given every run that counts for the answer, or against it.
-
-    The probe raises RunFailedError when the very first run of the search fails, and KeyboardInterrupt when someone ends one.
-    """
-    has_run = False
-
-    def probe(load: float, nth: int) -> Share:
-        nonlocal has_run
-        setting = {axis: load}
-        job = Job(setting, nth, config_at(config, setting, nth, folder / stored.name_of(setting, nth)))
-        ((_, run),) = run_all([job])
-        if run.interrupted:
-            raise KeyboardInterrupt
-        if run.failure and not run.refused and not has_run:
-            raise RunFailedError(run.failure)
-        has_run = True
-        keep(load, run)
-        share = share_of(run)
-        meets = run.failure or f"{run.good} of {run.recorded} meet the objectives"
-        told(f"{Point(setting, ()).name}: {meets}{'' if share.trusted else ', not to be trusted'}")
-        return share
-
-    return probe
-
-
-def share_of(run: SweptRun) -> Share:
-    """What a run says to a search."""
-    trusted = run.refused or (not run.failure and all(doubt.level != "fatal" or doubt.id in _OUTCOMES for doubt in run.doubts))
-    return Share(run.good, run.recorded, trusted)

@@ -12,11 +12,11 @@ from latprof.analysis.validity.doubts import Doubt
 from latprof.analysis.verdicts.arms import arm_of
 from latprof.analysis.verdicts.replications import Replication
 from latprof.analysis.verdicts.steady import Steady
-from latprof.baseline import Baseline
-from latprof.budget import Budget, read_budget
 from latprof.errors import Exit, UsageError
-from latprof.gate import gate
-from latprof.report.gate_values import Gated
+from latprof.gates.baseline import Baseline
+from latprof.gates.budget import Budget, read_budget
+from latprof.gates.gate import gate
+from latprof.report.gate.values import Gated
 
 
 def runs(first_seed: int, gateway_ms: float = 20.0, prefill_ms: float = 0.0, count: int = 5, **others: Any) -> list[Replication]:

@@ -15,9 +15,9 @@ from latprof.analysis.whatif.record import Record
 from latprof.commands.whatif import record_in
 from latprof.config import load_config
 from latprof.errors import Exit, InconclusiveError, UsageError
-from latprof.pipeline_simulate import simulate_into_folder
-from latprof.report.whatif import render
-from latprof.report.whatif_summary import summary
+from latprof.pipeline.simulated import simulate_into_folder
+from latprof.report.whatif.summary import summary
+from latprof.report.whatif.terminal import render
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from latprof.config import load_config
 from latprof.observations.folder import load as load_run
 from latprof.observations.graph import load_steps
 from latprof.opening import report_of, tables_of
-from latprof.pipeline_simulate import simulate_into_folder
+from latprof.pipeline.simulated import simulate_into_folder
 from latprof.queues.courses import Course, Session, Step
 from latprof.spans import store
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from command import ROOT
 
-from latprof.budget import load_budget, read_budget
+from latprof.gates.budget import load_budget, read_budget
 from latprof.pipeline import keep_stub_up_during
 
 LATPROF = Path(sys.executable).parent

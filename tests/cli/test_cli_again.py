@@ -9,9 +9,9 @@ from pathlib import Path
 import yaml
 from command import latprof
 
-from latprof.again import CONFIG, config_text, run_again
 from latprof.config import Config, load_config
 from latprof.observations.scrub import scrub
+from latprof.pages.again import CONFIG, config_text, run_again
 
 SMALL = ("--num-prompts", "40", "--warmup", "0")
 

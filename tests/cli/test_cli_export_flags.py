@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from latprof.commands.export import STDOUT, Exports
-from latprof.commands.run import report_and_print
+from latprof.commands.report import report_and_print
 from latprof.errors import UsageError
 
 NOWHERE = Path("no such folder")

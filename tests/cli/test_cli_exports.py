@@ -12,7 +12,7 @@ import pytest
 from command import Ended, latprof, short_run
 
 from latprof.opening import Opened, courses_of, open_run
-from latprof.report.genai import client_spans
+from latprof.report.elsewhere.genai import client_spans
 from latprof.spans.receiver import Receiver
 from latprof.spans.span import Span, SpanKind
 from latprof.spans.store import load

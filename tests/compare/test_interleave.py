@@ -10,7 +10,7 @@ import pytest
 
 from latprof.config import Config, load_config
 from latprof.errors import Exit, RunFailedError, UsageError
-from latprof.interleave import Block, blocks, measure
+from latprof.pipeline.interleave import Block, blocks, measure
 
 A = load_config(None, {"load": {"seed": 7}, "stub": {"seed": 70}})
 B = load_config(None, {"load": {"seed": 1}, "stub": {"seed": 2, "plant": {"router": "5ms"}}})

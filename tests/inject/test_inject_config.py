@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from latprof.config import load_config
-from latprof.config_inject import MOST_DELAYS
+from latprof.config.inject import MOST_DELAYS
 from latprof.errors import ConfigError
 from latprof.units import NS_PER_MS, NS_PER_S
 

@@ -13,7 +13,7 @@ from harness.arms import Arm, read
 from harness.chain.stack import real_chain as started
 from harness.truth import shuffled
 from latprof.opening import courses_of, open_run
-from latprof.report.genai import client_spans
+from latprof.report.elsewhere.genai import client_spans
 from latprof.report.values import Report
 from latprof.spans.span import SpanKind
 

@@ -8,7 +8,7 @@ from latprof.analysis.verdicts.compare import Moved
 from latprof.analysis.verdicts.differences import Shift
 from latprof.analysis.verdicts.estimates import Estimate, from_figures, without_interval
 from latprof.analysis.verdicts.spending import Row, Spending
-from latprof.report.gate_values import Gated, GatedRun
+from latprof.report.gate.values import Gated, GatedRun
 from latprof.units import NS_PER_MS, NS_PER_S
 
 MS = NS_PER_MS

@@ -15,8 +15,8 @@ from latprof.analysis.verdicts.arms import Arm, Key, arm_of
 from latprof.analysis.verdicts.compare import Comparison, compare
 from latprof.analysis.verdicts.replications import Selector
 from latprof.analysis.verdicts.steady import Steady
-from latprof.report.comparison import arms, headline, layer_verdict, render, write
-from latprof.report.comparison_summary import summary
+from latprof.report.comparison.summary import summary
+from latprof.report.comparison.terminal import arms, headline, layer_verdict, render, write
 from latprof.units import NS_PER_S
 
 

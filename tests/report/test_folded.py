@@ -9,7 +9,7 @@ from made_run import NAMES, made_report, made_run
 
 from latprof.analysis.contributions import contributions
 from latprof.errors import UsageError
-from latprof.report.folded import column_at, lines
+from latprof.report.elsewhere.folded import column_at, lines
 
 # What flamegraph.pl reads a line by.
 STACK = re.compile(r"(?P<frames>.*)\s+?(?P<weight>\d+(?:\.\d*)?)")

@@ -11,7 +11,7 @@ from latprof.analysis.verdicts.assertions import Claim
 from latprof.commands import gate as commands_gate
 from latprof.commands.gate import Asked, gate_and_print
 from latprof.errors import Exit, UsageError
-from latprof.report.gate_values import Gated
+from latprof.report.gate.values import Gated
 
 
 def told(gated: Gated, ci: Path, monkeypatch: pytest.MonkeyPatch) -> Exit:

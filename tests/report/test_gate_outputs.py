@@ -17,11 +17,11 @@ from rich.console import Console
 from latprof.analysis.verdicts.assertions import Claim
 from latprof.analysis.verdicts.estimates import without_interval
 from latprof.errors import ConfigError, Exit
-from latprof.report.gate_exports import benchmark_json, gate_json, otava_csv
-from latprof.report.gate_junit import TRUST, junit
-from latprof.report.gate_markdown import MOST_BYTES, escaped, markdown
-from latprof.report.gate_terminal import write
-from latprof.report.gate_values import Gated
+from latprof.report.gate.exports import benchmark_json, gate_json, otava_csv
+from latprof.report.gate.junit import TRUST, junit
+from latprof.report.gate.markdown import MOST_BYTES, escaped, markdown
+from latprof.report.gate.terminal import write
+from latprof.report.gate.values import Gated
 
 SCHEMA = xmlschema.XMLSchema(str(Path(__file__).with_name("junit.xsd")))
 HOSTILE = "</testcase>]]>|<script>alert(1)</script>`x` [a](http://evil) @team #1 \x1b[2J\u202e *b* ![i](x) www.evil.org\n## h"

@@ -15,8 +15,8 @@ from latprof.analysis.metrics import samples
 from latprof.clock import WallAnchor
 from latprof.layers.build import build_layers
 from latprof.observations.folder import Run
-from latprof.report.genai import asked_of, client_spans
-from latprof.report.genai_metrics import SECONDS, TOKENS, encode_metrics, metrics_of
+from latprof.report.elsewhere.genai import asked_of, client_spans
+from latprof.report.elsewhere.genai_metrics import SECONDS, TOKENS, encode_metrics, metrics_of
 from latprof.spans.span import Span, SpanKind
 from latprof.spans.store import Spans
 from latprof.units import MISSING_NS, NS_PER_S

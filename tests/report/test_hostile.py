@@ -19,7 +19,7 @@ from made_run import made_report, made_tasks
 from rich.console import Console
 
 from latprof.errors import ConfigError
-from latprof.report import folded, perfetto
+from latprof.report.elsewhere import folded, perfetto
 from latprof.report.inert import harmless, plain
 from latprof.report.summary import summary
 from latprof.report.terminal import write
@@ -136,14 +136,14 @@ def test_the_summary_is_json_and_says_it_as_it_was() -> None:
 
 
 def test_messages_to_the_user(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from latprof import cli
+    from latprof.cli import main
 
     def fail() -> None:
         raise ConfigError(f"--url: the server says {ALL}\nsecond line")
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr("latprof.cli.program.app", fail)
     with pytest.raises(SystemExit):
-        cli.main()
+        main()
     said = capsys.readouterr().err
     assert active(said) == {"\n"}
     assert r"\x1b[2J" in said

@@ -10,8 +10,8 @@ import pytest
 
 from harness.queue_runs import replication
 from latprof.analysis.verdicts.arms import arm_of
-from latprof.baseline import load, save
-from latprof.report.kept import render
+from latprof.gates.baseline import load, save
+from latprof.report.gate.kept import render
 
 
 @pytest.mark.parametrize(("runs", "n", "dashes"), [(1, 60, 3), (1, 5_000, 0), (3, 600, 0), (3, 60, 1)])

@@ -13,7 +13,7 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from latprof.errors import UsageError
-from latprof.report.otlp_out import Collector, Delivered, Patience, read_collector, send_metrics, send_spans
+from latprof.report.elsewhere.otlp_out import Collector, Delivered, Patience, read_collector, send_metrics, send_spans
 from latprof.spans.otlp import decode_protobuf
 from latprof.spans.span import Span, SpanKind
 

@@ -16,8 +16,8 @@ from made_run import made_run
 
 from latprof.layers.call import AFTER_FIRST_TOKEN
 from latprof.observations.folder import Run
-from latprof.report import perfetto
-from latprof.report.perfetto import TTFT, Shown, choose
+from latprof.report.elsewhere import perfetto
+from latprof.report.elsewhere.perfetto import TTFT, Shown, choose
 
 Slice = dict[str, Any]
 """name, start_ns, end_ns, args, inside."""

@@ -15,22 +15,29 @@ from rich.console import Console
 
 from latprof.analysis.verdicts.compare import compare
 from latprof.analysis.verdicts.replications import Selector
-from latprof.baseline import read_arm, save
-from latprof.budget import Budget, Limit
 from latprof.commands.sweep import Asked, sweep_and_print
 from latprof.commands.whatif import Question, answer_of
 from latprof.config import load_config
-from latprof.gate import gate
+from latprof.gates.arms import read_arm
+from latprof.gates.baseline import save
+from latprof.gates.budget import Budget, Limit
+from latprof.gates.gate import gate
 from latprof.opening import replication_of
-from latprof.pipeline_simulate import simulate_into_folder
-from latprof.report import comparison, comparison_summary, gate_terminal, sweep, sweep_summary, whatif, whatif_summary
-from latprof.report.gate_exports import gate_json
-from latprof.report.gate_markdown import escaped, markdown
+from latprof.pipeline.simulated import simulate_into_folder
+from latprof.report.comparison import summary as comparison_summary
+from latprof.report.comparison import terminal as comparison
+from latprof.report.gate import terminal as gate_terminal
+from latprof.report.gate.exports import gate_json
+from latprof.report.gate.markdown import escaped, markdown
 from latprof.report.page.comparison import page as comparison_page
 from latprof.report.page.sweep import page as sweep_page
 from latprof.report.presets import footnotes, footnotes_of_arms, lines
 from latprof.report.summary import summary
-from latprof.report.sweep_values import Axis, Point, SweepReport, build
+from latprof.report.sweep import summary as sweep_summary
+from latprof.report.sweep import terminal as sweep
+from latprof.report.sweep.values import Axis, Point, SweepReport, build
+from latprof.report.whatif import summary as whatif_summary
+from latprof.report.whatif import terminal as whatif
 from latprof.sweep.runs import understood
 from latprof.units import NS_PER_MS
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from latprof.analysis.sweeps.highest import Highest, Tried
-from latprof.report.highest import as_json, sentences
-from latprof.report.sweep_grid import saved, settled
+from latprof.report.sweep.grid import saved, settled
+from latprof.report.sweep.highest import as_json, sentences
 
 GOAL, OBJECTIVES = 0.99, {"ttft": 200.0, "tpot": 50.0}
 MET = Tried(37.0, 995, 1_000, met=True, is_sure=True, trusted=True)

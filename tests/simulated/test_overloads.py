@@ -9,8 +9,8 @@ import pytest
 
 from latprof.config import Config, load_config
 from latprof.errors import ConfigError
-from latprof.offered import can_overload, overloads
 from latprof.pipeline import simulate
+from latprof.pipeline.offered import can_overload, overloads
 from latprof.schedule.build import build_plan
 
 TOO_MUCH: dict[str, Any] = {"rate_per_s": 300, "num_requests": 600}

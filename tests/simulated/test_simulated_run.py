@@ -267,7 +267,7 @@ def test_an_unstable_open_loop_is_told_before_it_runs(tmp_path: Path, stub: dict
 
 def test_what_is_asked_for_is_what_happens(tmp_path: Path) -> None:
     """The utilisation that is told beforehand is the one that comes out, at a load that is far from unstable."""
-    from latprof.pipeline_simulate import offered_load
+    from latprof.pipeline.simulated import offered_load
 
     settings = config(tmp_path / "run", load={"rate_per_s": 40, "num_requests": 4000}, stub={"gateway": {"tokenize": "5ms"}})
     told = offered_load(settings)["measured"]

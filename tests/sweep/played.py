@@ -14,7 +14,7 @@ from latprof.analysis.validity.doubts import Doubt
 from latprof.config import Config
 from latprof.layers.call import first_token_layers
 from latprof.layers.table import Layers
-from latprof.report.sweep_values import CALL, SweptRun
+from latprof.report.sweep.values import CALL, SweptRun
 from latprof.sweep.runs import Done, Job, RunAll
 from latprof.units import NS_PER_MS
 

@@ -18,13 +18,15 @@ from latprof.analysis.sweeps.crossings import NEVER, crossing
 from latprof.analysis.sweeps.operational import Loop
 from latprof.config import Config
 from latprof.errors import ConfigError, RunFailedError
-from latprof.report.sweep import write
-from latprof.report.sweep_lines import Along, Line, lines
-from latprof.report.sweep_summary import summary
-from latprof.report.sweep_values import CALL, Axis, SweepReport
+from latprof.report.sweep.lines import Along, Line, lines
+from latprof.report.sweep.summary import summary
+from latprof.report.sweep.terminal import write
+from latprof.report.sweep.values import CALL, Axis, SweepReport
+from latprof.sweep.asked import Sweep
 from latprof.sweep.axes import config_at
 from latprof.sweep.runs import Job
-from latprof.sweep.sweeping import Sweep, closer, foretold, probe_of, sweep
+from latprof.sweep.searching import probe_of
+from latprof.sweep.sweeping import closer, foretold, sweep
 
 KS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 DECODE = Axis("decode", "speedup", KS)

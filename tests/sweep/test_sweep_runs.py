@@ -10,7 +10,7 @@ from played import played
 
 from latprof.config import Config, load_config
 from latprof.errors import ConfigError, RunFailedError, UsageError
-from latprof.report.sweep_values import SweptRun
+from latprof.report.sweep.values import SweptRun
 from latprof.sweep import runs
 from latprof.sweep.axes import config_at, key_axis, settings, speedup_axis
 from latprof.sweep.runs import Job, in_processes, live

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -19,8 +19,10 @@ import numpy as np
 from latprof.analysis.causal.slopes import Slope, difference, slope_at, slope_between, slope_within
 from latprof.analysis.metrics import e2el_ns, ttft_ns
 from latprof.analysis.quantiles import FloatArray
+from latprof.layers.placing import Place
 from latprof.observations.columns import BoolArray, IntArray, Requests, known
-from latprof.observations.injected import Injected, rows_of
+from latprof.observations.folder import Run
+from latprof.observations.injected import Injected, load_injected, rows_of
 from latprof.schedule.delays import Delays
 
 QUANTILES: Final = (0.5, 0.9)
@@ -82,6 +84,19 @@ class Injection:
     def ttft(self) -> Effect:
         """The effect on TTFT."""
         return self.effects[0]
+
+
+def injection_of(observed: Run, place: Place | None = None) -> Injection | None:
+    """What the delays did to the run; None where there were none. ``place`` is where they were put, where that had to be found out."""
+    told, injected = observed.meta.get("inject"), load_injected(observed.folder)
+    if told is None or injected is None:
+        return None
+    design = Delays(tuple(told["delays_ns"]), told["block_ns"], told["per"], told["seed"])
+    found = analyse(observed.requests, injected, design, told["before"])
+    if place is None:
+        return found
+    address = f"{told['listen']} -> {told['upstream']}"
+    return replace(found, site=Site(address, told.get("others"), place.in_front, place.behind, place.untold))
 
 
 def analyse(requests: Requests, injected: Injected, design: Delays, before: str) -> Injection:

@@ -1,6 +1,6 @@
 """One side of a comparison: its figures on demand, the seeds that made them, and under what conditions.
 
-An arm is made of replications (`arm_of`) or of what a baseline kept of them (`latprof.baseline`): whoever compares need not know which.
+An arm is made of replications (`arm_of`) or of what a baseline kept of them (`latprof.gates.baseline`): whoever compares need not know which.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from latprof.analysis.verdicts.arms import Arm, Key
 from latprof.analysis.verdicts.compare import Change, Comparison, layer_keys
 from latprof.analysis.verdicts.replications import SHARES, Selector
 from latprof.report.colours import colour_of
-from latprof.report.comparison import arms, footnotes, headline, moved_words
-from latprof.report.comparison_summary import summary
+from latprof.report.comparison.summary import summary
+from latprof.report.comparison.terminal import arms, footnotes, headline, moved_words
 from latprof.report.page import made as page_made
 from latprof.report.page.distribution import tails, tails_words
 from latprof.report.page.document import document

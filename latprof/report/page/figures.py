@@ -14,7 +14,7 @@ from latprof.report.page import run as run_page
 from latprof.report.page import sweep as sweep_page
 from latprof.report.page.run import Shown
 from latprof.report.page.static import Figure
-from latprof.report.sweep_values import METRICS, SweepReport
+from latprof.report.sweep.values import METRICS, SweepReport
 from latprof.report.values import Report
 
 _NAMES: Final[Mapping[str, str]] = {**METRICS, TASK: "task"}

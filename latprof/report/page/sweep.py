@@ -12,15 +12,15 @@ from latprof.analysis.sweeps.pooled import PooledValue
 from latprof.layers.vocabulary import path_order
 from latprof.report import presets
 from latprof.report.colours import colour_of
-from latprof.report.highest import answer
 from latprof.report.page import made as page_made
 from latprof.report.page.document import document
 from latprof.report.page.made import Made
 from latprof.report.rounding import finite
-from latprof.report.sweep_along import sentences_along
-from latprof.report.sweep_lines import OTHERS, Along, Crossing, Line, lines
-from latprof.report.sweep_summary import summary
-from latprof.report.sweep_values import METRICS, Axis, PointReport, SweepReport
+from latprof.report.sweep.along import sentences_along
+from latprof.report.sweep.highest import answer
+from latprof.report.sweep.lines import OTHERS, Along, Crossing, Line, lines
+from latprof.report.sweep.summary import summary
+from latprof.report.sweep.values import METRICS, Axis, PointReport, SweepReport
 from latprof.units import ms
 
 _MOST_CROSSINGS = 4

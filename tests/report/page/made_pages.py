@@ -24,15 +24,15 @@ from latprof.config import load_config
 from latprof.layers.call import first_token_layers
 from latprof.layers.table import Layers
 from latprof.observations.graph import load_steps
-from latprof.pages import shown_of
+from latprof.pages.html import shown_of
 from latprof.pipeline import simulate
 from latprof.report.page import comparison, run, sweep
 from latprof.report.page.made import Made
 from latprof.report.page.run import Shown
 from latprof.report.summary import summary
-from latprof.report.sweep_summary import summary as sweep_summary
-from latprof.report.sweep_values import CALL, Axis, Point, SweepReport, SweptRun
-from latprof.report.sweep_values import build as build_sweep
+from latprof.report.sweep.summary import summary as sweep_summary
+from latprof.report.sweep.values import CALL, Axis, Point, SweepReport, SweptRun
+from latprof.report.sweep.values import build as build_sweep
 from latprof.report.values import build
 
 AGENTS: Final[dict[str, Any]] = {"prompt_tokens": 300, "calls": 4, "tools": 2, "tool_time": "200ms", "output_tokens": 20, "tool_tokens": 64}
@@ -188,7 +188,7 @@ def expected_summary(kind: str, folder: Path) -> Any:
     """What `--json` writes of the same, read again."""
     import orjson
 
-    from latprof.report.comparison_summary import summary as comparison_summary
+    from latprof.report.comparison.summary import summary as comparison_summary
 
     told: Any = (
         sweep_summary(made_sweep())

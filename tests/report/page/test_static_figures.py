@@ -16,12 +16,12 @@ from hostile_words import HOSTILE
 from made_pages import AGENTS, failed_shown, made_shown, made_sweep, partial_shown, played_shown
 from made_run import made_layers
 
-from latprof import figures as figures_room
 from latprof.analysis.validity.doubts import Doubt
-from latprof.commands.run import report_and_print
+from latprof.commands.report import report_and_print
 from latprof.config import load_config
 from latprof.errors import UsageError
-from latprof.figures import check_figures
+from latprof.pages import figures as figures_room
+from latprof.pages.figures import check_figures
 from latprof.pipeline import simulate
 from latprof.report.page import static
 from latprof.report.page.figures import of_run, of_sweep

@@ -10,15 +10,16 @@ from made_pages import Element, elements, embedded, html_of, made, made_comparis
 
 from latprof.analysis.sweeps.operational import Loop
 from latprof.analysis.verdicts.compare import compare
-from latprof.baseline import read_arm, save
 from latprof.config import load_config
-from latprof.pages import write_comparison_page, write_sweep_page
-from latprof.pipeline_simulate import simulate_into_folder
+from latprof.gates.arms import read_arm
+from latprof.gates.baseline import save
+from latprof.pages.html import write_comparison_page, write_sweep_page
+from latprof.pipeline.simulated import simulate_into_folder
 from latprof.report.host import host, versions
 from latprof.report.page import comparison, sweep
 from latprof.report.page.document import in_words
 from latprof.report.page.made import Made, told
-from latprof.report.sweep_values import Axis, Point, build
+from latprof.report.sweep.values import Axis, Point, build
 from latprof.sweep.runs import understood
 
 HOST = {

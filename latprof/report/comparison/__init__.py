@@ -1,0 +1,1 @@
+"""A comparison told: on a terminal, and as JSON."""

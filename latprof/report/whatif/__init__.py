@@ -1,0 +1,1 @@
+"""A what-if told: on a terminal, and as JSON."""
