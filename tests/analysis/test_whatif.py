@@ -198,6 +198,16 @@ def test_a_layer_known_only_as_a_whole_is_scaled_as_a_whole(tmp_path: Path) -> N
     assert "net.request" in answer.held
 
 
+def test_a_prefix_leaves_alone_what_its_children_share_with_others(tmp_path: Path) -> None:
+    told = recorded(tmp_path, open_world(500))
+    names = tuple("net.request+lb" if name == "net.request" else name for name in told.call.names)
+    record = replace(told, call=replace(told.call, names=names))
+    halved, of_one = (what_if(record, read_changes((), (f"{name}=-50%",), ())) for name in ("net", "net.response"))
+    assert [one.predicted_ns for one in halved.predictions] == [one.predicted_ns for one in of_one.predictions]
+    with pytest.raises(UsageError, match=r"lb is not told apart in this run: its time is in net.request\+lb"):
+        what_if(record, read_changes((), ("lb=-50%",), ()))
+
+
 # --- loads --------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -16,11 +16,6 @@ _IN_FRONT: Final = ("client", "net.dns", "net.connect", "net.tls", "net.upload",
 _OF_ENGINES: Final = ("engine", "prefill", "kv.transfer", "decode.first", "detokenize")
 
 
-def counts_to(name: str, layer: str) -> bool:
-    """Whether a column counts towards ``layer``: itself, a child, or merged from nothing but such."""
-    return name == layer or all(belongs_to(part, layer) for part in parts(name))
-
-
 def parts(name: str) -> list[str]:
     """The layers that a column is merged from."""
     return name.split("+")
@@ -36,7 +31,7 @@ def hides(column: str, layer: str) -> bool:
 
 def hidden_in(names: Sequence[str], layer: str) -> str:
     """The column among ``names`` that may hide ``layer``; empty where the layer has a column, or where its absence means that it took no time."""
-    if any(counts_to(name, layer) for name in names):
+    if any(belongs_to(name, layer) for name in names):
         return ""
     return next((name for name in names if hides(name, layer)), "")
 
