@@ -281,6 +281,24 @@ def test_a_real_chain_is_split_hop_by_hop() -> None:
     assert all(not clock.corrected and clock.consistent for clock in layers.clocks)
 
 
+@pytest.mark.parametrize("ahead_ms", [-30, 400])
+def test_a_proxy_that_tells_no_first_token_is_put_where_it_was_asked(ahead_ms: int) -> None:
+    rows = [row for row, _, _ in captured()]
+    spans = [s for _, of_row, _ in captured() for s in of_row]
+    moved = [
+        replace(s, start_unix_ns=s.start_unix_ns + ahead_ms * MS, end_unix_ns=s.end_unix_ns + ahead_ms * MS)
+        if s.resource["service.name"] == "envoy"
+        else s
+        for s in spans
+    ]
+    straight, skew = build(rows, spans), build(rows, moved)
+    (offset,) = (clock for clock in skew.clocks if clock.clock.startswith("envoy"))
+    # Not the middle of the bounds, of which one is the time of the whole answer.
+    assert offset.offset_ns == pytest.approx(-ahead_ms * MS, abs=2 * MS)
+    for name in ("lb", "prefill", "net.request"):
+        assert column(skew, name).mean() == pytest.approx(column(straight, name).mean(), abs=2 * MS), name
+
+
 def test_headers_alone_still_say_something() -> None:
     row, _, headers = captured()[0]
     layers = build([row], [])
