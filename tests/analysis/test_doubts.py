@@ -92,6 +92,7 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"unattributed_share_p50": 0.3}, "residual", "warning", "tells too little"),
     ({"clocks_corrected": {"host.name=b": 250.0 * MS}}, "clock_skew", "note", "host.name=b +250.00 ms"),
     ({"clocks_inconsistent": ("host.name=b",)}, "clock_skew", "warning", "no single offset"),
+    ({"clock_errors": {"host.name=b": (-1.9 * MS, 497.0 * MS)}}, "clock_errors", "note", "host.name=b by -1.90 to +497.00 ms"),
     ({"conflicts": {"prefill": 10}}, "conflicts", "note", "prefill 10"),
     ({"conflicts": {"prefill": 100}}, "conflicts", "warning", "prefill 100"),
     ({"buffering": Buffering("haproxy", 1.0, 480.0 * MS, 300)}, "buffering", "warning", "haproxy holds streams for 480 ms"),
@@ -138,6 +139,8 @@ def test_each_fact_raises_its_doubt_and_no_other(change: dict[str, Any], name: s
         {"stages": (StageFacts("gateway"),)},
         {"rejected": {"busy": 0}},
         {"missing_by_service": {"envoy": 0}},
+        {"clock_errors": {"host.name=b": (-4.0 * MS, 6.0 * MS)}},
+        {"ttft_p50_ns": 10.0 * MS, "lateness_p99_ns": 0.1 * MS, "clock_errors": {"host.name=b": (0.0, 1.0 * MS)}},
     ],
 )
 def test_inside_the_limits_there_is_no_doubt(change: dict[str, Any]) -> None:

@@ -110,6 +110,7 @@ class Facts:
     services: tuple[str, ...] = ()
     clocks_corrected: Mapping[str, float] = field(default_factory=dict)  # clock -> offset in ns
     clocks_inconsistent: tuple[str, ...] = ()
+    clock_errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # clock -> ns it may yet be off by, down and up
     conflicts: Mapping[str, int] = field(default_factory=dict)  # layer -> requests
     buffering: Buffering | None = None
     # the causal check
@@ -530,6 +531,17 @@ def clock_skew(facts: Facts) -> Doubt | None:
     )
 
 
+def clock_errors(facts: Facts) -> Doubt | None:
+    """Stamps that do not say when the first token passed tie a clock to the client's by no more than the whole answer."""
+    least_ns = max(NS_PER_MS, 0.05 * facts.ttft_p50_ns)
+    loose = {clock: (low, high) for clock, (low, high) in facts.clock_errors.items() if high - low > least_ns}
+    if not loose:
+        return None
+    told = ", ".join(f"{clock} by {ms(low_ns):+.2f} to {ms(high_ns):+.2f} ms" for clock, (low_ns, high_ns) in loose.items())
+    text = f"clocks may be off from where they were put: {told}; by so much net.request may be too long, and what lies behind it too short"
+    return Doubt("clock_errors", "note", text, "let NTP or PTP hold these clocks; the sum of all layers is exact all the same")
+
+
 def conflicts(facts: Facts) -> Doubt | None:
     """Two kinds of evidence that disagree; the better one was used."""
     if not facts.conflicts or not facts.requests_with_layers:
@@ -612,6 +624,7 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     port_taken,
     spans_lost,
     clock_skew,
+    clock_errors,
     conflicts,
     token_counts,
     reasoning,

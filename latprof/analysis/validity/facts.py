@@ -180,6 +180,11 @@ def _layers(layers: Layers, columns: Sequence[Contributions]) -> dict[str, Any]:
         "hops": layers.hops,
         "clocks_corrected": {clock.clock: float(clock.offset_ns) for clock in layers.clocks if clock.corrected},
         "clocks_inconsistent": tuple(clock.clock for clock in layers.clocks if not clock.consistent),
+        "clock_errors": {
+            clock.clock: (float(clock.low_ns - clock.offset_ns), float(clock.high_ns - clock.offset_ns))
+            for clock in layers.clocks
+            if clock.consistent
+        },
         "conflicts": _conflicts(layers),
     }
     if columns and columns[0].value_ns > 0:
