@@ -71,6 +71,32 @@ def test_a_replication_that_does_not_tell_of_a_layer_is_named() -> None:
     assert found.why == "runs/7 does not tell of gateway: it may be in net+server"
 
 
+def told_by(share: float, *, beside: str = "client.build", n: int = 400) -> list[Replication]:
+    """Runs in which only a share of the requests has the spans of an engine; the others' prefill is in the block."""
+    runs = []
+    for seed in range(5):
+        draws = np.random.default_rng(seed)
+        prefill, has = lognormal(draws, n), np.arange(n) % 100 < 100 * share
+        layers = {"gateway.auth": np.full(n, 5.0), "net+server": np.where(has, 9.0, prefill), "prefill": np.where(has, prefill, 0.0)}
+        runs.append(replication(seed, {**layers, beside: np.full(n, 1.0)}))
+    return runs
+
+
+@pytest.mark.parametrize("metric_p", [0.5, None])
+def test_a_layer_that_few_requests_tell_of_is_no_small_layer(metric_p: float | None) -> None:
+    found = estimate(told_by(0.10), Selector("ttft", "prefill"), metric_p)
+    assert math.isnan(found.value)
+    assert found.why == "runs/0 tells of prefill in 10 % of its requests only: in the others it may be in what nobody tells apart"
+    assert all(estimate(told_by(0.10), Selector("ttft", name), metric_p).has_interval for name in ("gateway", "net+server"))
+    assert estimate(told_by(0.96), Selector("ttft", "prefill"), metric_p).has_interval
+
+
+def test_a_layer_that_few_requests_pass_is_one_where_its_engine_tells_of_all() -> None:
+    # The engine told of every request: what did not compute a prompt had it in a cache.
+    found = estimate(told_by(0.10, beside="engine.api"), Selector("ttft", "prefill"), None)
+    assert found.value == pytest.approx(48e6, rel=0.2)
+
+
 def test_a_layer_that_took_no_time_in_one_replication_is_zero_there() -> None:
     runs = repeats()
     retried = replication(7, {"client.retry": np.full(400, 2.0), "prefill": runs[0].values_ns["ttft"] / 1e6})

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
+from latprof.layers.table import Layers
 from latprof.layers.vocabulary import UNATTRIBUTED, belongs_to
 
 NEGLIGIBLE: Final = 0.001
@@ -34,6 +37,24 @@ def hidden_in(names: Sequence[str], layer: str) -> str:
     if any(belongs_to(name, layer) for name in names):
         return ""
     return next((name for name in names if hides(name, layer)), "")
+
+
+def untold_share(table: Layers, layer: str) -> float:
+    """Of the requests, those that tell nothing of ``layer`` nor of what lies beside it in the stack, but have a block that it may be in."""
+    blocks = [index for index, name in enumerate(table.names) if hides(name, layer) and not belongs_to(name, layer)]
+    beside = [
+        index for index, name in enumerate(table.names) if index not in blocks and all(_is_in(part, _kin(layer)) for part in parts(name))
+    ]
+    if not blocks or not len(table.rows):
+        return 0.0
+    is_told = table.present[:, beside].any(axis=1)
+    has_block = table.total_ns[:, blocks].sum(axis=1) > NEGLIGIBLE * table.total_ns.sum(axis=1)
+    return float(np.mean(~is_told & has_block))
+
+
+def _kin(layer: str) -> Sequence[str]:
+    """The layers that whoever tells of ``layer`` tells of: those of an engine, or of its prefix."""
+    return _OF_ENGINES if any(_is_in(part, _OF_ENGINES) for part in parts(layer)) else [part.split(".", 1)[0] for part in parts(layer)]
 
 
 def tells_apart(names: Sequence[str], block: str) -> bool:
