@@ -72,6 +72,7 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"refused": ("p50", "p90", "p99")}, "small_sample", "warning", "instead of p50, the mean of the slowest 5 % instead of p90 and p99"),
     ({"second_half_p50_ns": 260.0 * MS, "halves_apart": 5.0}, "drift", "warning", "a queue that grows"),
     ({"second_half_p50_ns": 160.0 * MS, "halves_apart": -5.0}, "drift", "warning", "a cold start"),
+    ({"tasks": 30, "tasks_cut": 10}, "tasks_cut", "warning", "cut 10 of 40 tasks short (25 %)"),
     ({"partial": True, "partial_reason": "it was killed"}, "partial", "warning", "it was killed"),
     ({"interrupted": True}, "interrupted", "warning", "interrupted"),
     ({"stream_options_dropped": True}, "stream_options", "note", "stream_options"),
@@ -131,6 +132,7 @@ def test_each_fact_raises_its_doubt_and_no_other(change: dict[str, Any], name: s
         {"second_half_p50_ns": 208.0 * MS, "halves_apart": 9.0},  # sure, and too small to matter
         {"second_half_p50_ns": 260.0 * MS, "halves_apart": 2.0},  # large, and chance
         {"span_coverage": 0.95},
+        {"tasks": 95, "tasks_cut": 5},
         {"delayed": 99, "undelayed": 1},
         {"unattributed_share_p50": 0.05},
         {"buffering": Buffering("haproxy", 0.1, 480.0 * MS, 3)},

@@ -91,6 +91,8 @@ class Facts:
     first_half_p50_ns: float = UNKNOWN
     second_half_p50_ns: float = UNKNOWN
     halves_apart: float = UNKNOWN  # standard errors
+    tasks: int = 0  # sessions of several steps that came to their end
+    tasks_cut: int = 0  # and those that the end of the load cut short
     tokens_not_from_usage: int = 0
     reasoning_unstreamed: int = 0  # answers with reasoning in their usage that no chunk bore
     stream_options_dropped: bool = False
@@ -365,6 +367,20 @@ def _change(facts: Facts) -> float:
     return change if abs(facts.halves_apart) > 3 and abs(change) > 0.05 else 0.0
 
 
+def tasks_cut(facts: Facts) -> Doubt | None:
+    """Of tasks that time ends, the short ones come to their end: the longer one takes, the likelier it is left out."""
+    every = facts.tasks + facts.tasks_cut
+    share = facts.tasks_cut / every if every else 0.0
+    if share <= 0.05 or facts.interrupted or facts.partial:
+        return None
+    text = (
+        f"the end of the load cut {facts.tasks_cut} of {every} tasks short ({_percent(share)}), the longer ones rather than the others: figures of"
+        " the task are of those that came to their end, and too short"
+    )
+    remedy = "let a number of sessions end the load (load.num_requests), or make it many times as long as a task"
+    return Doubt("tasks_cut", "warning", text, remedy)
+
+
 def undelayed(facts: Facts) -> Doubt | None:
     """A delay that never reached a request says nothing of it."""
     every = facts.delayed + facts.undelayed
@@ -616,6 +632,7 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     interrupted,
     small_sample,
     drifted,
+    tasks_cut,
     buffering,
     undelayed,
     residual,
@@ -638,7 +655,15 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     stream_options,
 )
 
-OF_SIMULATIONS: tuple[Callable[[Facts], Doubt | None], ...] = (no_success, laws_broken, small_sample, drifted, assumptions, cap_held)
+OF_SIMULATIONS: tuple[Callable[[Facts], Doubt | None], ...] = (
+    no_success,
+    laws_broken,
+    small_sample,
+    drifted,
+    tasks_cut,
+    assumptions,
+    cap_held,
+)
 """Nothing was generated, stamped or received there: what can be wrong is the simulation itself, and what it was asked."""
 
 _RANK: Mapping[Level, int] = {"fatal": 0, "warning": 1, "note": 2}
