@@ -38,7 +38,8 @@ def _needed_for_the_first_token(hop: Hop, evidence: Evidence) -> tuple[int, bool
     """The latest thing the hop is known to have done before it passed the first token on; and whether that was to have the token."""
     if hop.first_token_ns != MISSING_NS:
         return hop.first_token_ns, True
-    legs = [leg for leg in evidence.legs if leg.hop == hop.hop]
+    # Of a hop that is passed again, its own: the other's may be of another host.
+    legs = [leg for leg in evidence.legs if (leg.hop, leg.clock) == (hop.hop, hop.clock) and hop.start_ns <= leg.start_ns <= hop.end_ns]
     tokens_ns = [leg.first_token_ns for leg in legs if leg.first_token_ns != MISSING_NS]
     return max([hop.start_ns, *(leg.start_ns for leg in legs), *tokens_ns]), bool(tokens_ns)
 

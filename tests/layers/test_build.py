@@ -14,11 +14,13 @@ import pytest
 from latprof.client.stamps import Attempt
 from latprof.clock import WallAnchor
 from latprof.layers.build import build_layers
-from latprof.layers.evidence import Traces
+from latprof.layers.evidence import Evidence, Hop, Leg, Traces
 from latprof.layers.hops import Order
+from latprof.layers.skew import constraints
 from latprof.layers.sources import SOURCES, haproxy, litellm, llamacpp
 from latprof.layers.table import Layers
 from latprof.observations.columns import Requests
+from latprof.spans.clocks import estimate
 from latprof.spans.span import Scalar, Span, SpanEvent, SpanKind
 from latprof.spans.store import Spans
 from latprof.units import MISSING_NS, NS_PER_MS
@@ -297,6 +299,25 @@ def test_a_proxy_that_tells_no_first_token_is_put_where_it_was_asked(ahead_ms: i
     assert offset.offset_ns == pytest.approx(-ahead_ms * MS, abs=2 * MS)
     for name in ("lb", "prefill", "net.request"):
         assert column(skew, name).mean() == pytest.approx(column(straight, name).mean(), abs=2 * MS), name
+
+
+def test_a_proxy_that_is_passed_again_on_another_host_bounds_its_own_clock() -> None:
+    ahead = 200 * MS  # the clock of the first one
+    evidence = Evidence(
+        hops=(
+            Hop("envoy", "a", MS + ahead, 150 * MS + ahead, span_id="e1", parent_id="c"),
+            Hop("envoy", "b", 20 * MS, 145 * MS, span_id="e2", parent_id="e1l"),
+        ),
+        legs=(
+            Leg("envoy", "a", 2 * MS + ahead, 149 * MS + ahead, span_id="e1l"),
+            Leg("envoy", "b", 21 * MS, 144 * MS, span_id="e2l"),
+        ),
+    )
+    request = Leg("client", "client", 0, 160 * MS, 100 * MS)
+    found = estimate(constraints(evidence, request, Order()), "client")
+    assert found["a"].offset_ns == pytest.approx(-ahead, abs=2 * MS)
+    assert found["b"].offset_ns == 0
+    assert all(clock.consistent for clock in found.values())
 
 
 def test_headers_alone_still_say_something() -> None:
