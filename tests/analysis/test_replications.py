@@ -69,6 +69,11 @@ def test_a_replication_that_does_not_tell_of_a_layer_is_named() -> None:
     found = estimate([*others, blind], GATEWAY, 0.5)
     assert math.isnan(found.value)
     assert found.why == "runs/7 does not tell of gateway: it may be in net+server"
+    # With spans.hops in the configuration the block has the names of the hops.
+    named = replication(8, {"client.lateness": np.full(400, 0.1), "net+gateway+engine": first.values_ns["ttft"] / 1e6})
+    for layer in ("gateway", "gateway.auth"):
+        found = estimate([*others, named], Selector("ttft", layer), 0.5)
+        assert math.isnan(found.value)
 
 
 def told_by(share: float, *, beside: str = "client.build", n: int = 400) -> list[Replication]:

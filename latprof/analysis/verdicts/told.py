@@ -25,11 +25,13 @@ def parts(name: str) -> list[str]:
 
 
 def hides(column: str, layer: str) -> bool:
-    """Whether ``column`` is a block whose parts nothing tells apart (``net+server``, ``net+engine``), and ``layer`` may be in it."""
-    blocks = parts(column)
-    if "server" in blocks:
-        return not all(_is_in(part, _IN_FRONT) for part in parts(layer))
-    return "engine" in blocks and any(_is_in(part, _OF_ENGINES) for part in parts(layer))
+    """Whether ``column`` is a block whose parts nothing tells apart (``net+server``, ``net+gateway+engine``), and ``layer`` may be in it."""
+    blocks, wanted = parts(column), parts(layer)
+    if all(_is_in(part, _IN_FRONT) for part in wanted):
+        return False
+    if "server" in blocks or any(belongs_to(part, block) for part in wanted for block in blocks):
+        return True
+    return "engine" in blocks and any(_is_in(part, _OF_ENGINES) for part in wanted)
 
 
 def hidden_in(names: Sequence[str], layer: str) -> str:
