@@ -44,6 +44,7 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"ok": 0, "failed": 1_000, "errors": {"auth": 1_000}}, "no_success", "fatal", "auth 1000"),
     ({"ok": 985, "failed": 15, "errors": {"timeout": 15}}, "failures", "warning", "1.5 %"),
     ({"ok": 900, "failed": 100, "errors": {"server": 100}}, "failures", "fatal", "server 100"),
+    ({"ok": 900, "failed": 100, "recovered": 80, "errors": {"server": 100}}, "failures", "warning", "80 of them were made good by a retry"),
     ({"overloads": TOO_MUCH}, "unstable", "warning", "phase late asks 2.50 times of what router can do"),
     ({"lateness_p99_ns": 2.1 * MS}, "lateness", "warning", "2.10 ms at p99"),
     ({"lateness_p99_ns": 21.0 * MS}, "lateness", "fatal", "21 ms"),

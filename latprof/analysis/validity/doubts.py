@@ -60,6 +60,7 @@ class Facts:
     stale_retries: int = 0
     ok: int = 0
     failed: int = 0
+    recovered: int = 0  # of the failed: their turns succeeded when they were sent again
     errors: Mapping[str, int] = field(default_factory=dict)
     error_text: str = ""  # what the first failure of the most frequent class said, redacted by the client
     partial: bool = False
@@ -142,14 +143,17 @@ def no_success(facts: Facts) -> Doubt | None:
 
 def failures(facts: Facts) -> Doubt | None:
     """Percentiles are over successes: failures leave the slowest out."""
-    rows = facts.ok + facts.failed
-    share = facts.failed / rows if rows else 0.0
+    rows, lost = facts.ok + facts.failed, facts.failed - facts.recovered
+    share, lost_share = (number / rows if rows else 0.0 for number in (facts.failed, lost))
     if not facts.ok or share <= 0.01:
         return None
-    text = (
-        f"{facts.failed} of {rows} requests failed ({_percent(share)}): {_listed(facts.errors)}{_said(facts)}; percentiles leave them out"
+    left_out = "percentiles leave them out"
+    if facts.recovered:
+        left_out = f"{facts.recovered} of them were made good by a retry, timed from the first start; percentiles leave out the rest"
+    text = f"{facts.failed} of {rows} requests failed ({_percent(share)}): {_listed(facts.errors)}{_said(facts)}; {left_out}"
+    return Doubt(
+        "failures", "fatal" if lost_share > 0.05 else "warning", text, "lower the rate, or look at the server's log for these errors"
     )
-    return Doubt("failures", "fatal" if share > 0.05 else "warning", text, "lower the rate, or look at the server's log for these errors")
 
 
 def not_sent(facts: Facts) -> Doubt | None:

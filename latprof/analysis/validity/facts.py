@@ -57,6 +57,7 @@ def gather(
         stale_retries=_stale_retries(meta),
         ok=counted.ok,
         failed=counted.failed,
+        recovered=counted.recovered,
         errors=counted.errors,
         error_text=_error_text(measured, counted.errors),
         partial=run.partial,
