@@ -19,6 +19,7 @@ from latprof.analysis.validity.drift import drift
 from latprof.analysis.validity.instrument import Instrument, instrument
 from latprof.analysis.validity.overload import Overload
 from latprof.analysis.validity.passage import client_view, passage
+from latprof.analysis.validity.served import missing_by_service
 from latprof.clock import WallAnchor
 from latprof.layers.table import Layers
 from latprof.layers.vocabulary import UNATTRIBUTED
@@ -169,7 +170,7 @@ def _spans(meta: Mapping[str, Any], ok: Requests, spans: Spans) -> dict[str, Any
         "other_spans": max(0, receiver.get("other_spans", 0) - spans.joined.spans),
         "joined_by_answer": sum(trace_id in spans.joined.traces for trace_id in ok.trace_id) if spans.joined.traces else 0,
         "join_refused": spans.joined.refused,
-        "missing_by_service": receiver.get("missing_by_service", {}),
+        "missing_by_service": missing_by_service(ok, spans, receiver.get("missing_by_service", {})),
         "rejected": receiver.get("rejected", {}),
         "span_write_error": receiver.get("write_error", ""),
         "ports_taken": tuple(receiver.get("ports_taken", ())),
