@@ -320,6 +320,33 @@ def test_a_proxy_that_is_passed_again_on_another_host_bounds_its_own_clock() -> 
     assert all(clock.consistent for clock in found.values())
 
 
+def test_a_proxy_that_its_balancer_asked_twice_has_two_views() -> None:
+    row, spans, _ = captured()[0]
+    straight = build([row], spans)
+    egress = next(s for s in spans if s.kind == SpanKind.CLIENT)
+
+    def before(one: Span) -> Span:
+        """The same in a first try that ended after 30 ms, 70 ms before the second one began."""
+        start_ns = one.start_unix_ns - 100 * MS
+        end_ns = min(one.end_unix_ns - 100 * MS, egress.start_unix_ns - 70 * MS)
+        parent = one.parent_id if one is egress else f"{one.parent_id[:-1]}x"
+        return replace(one, start_unix_ns=start_ns, end_unix_ns=max(start_ns, end_ns), span_id=f"{one.span_id[:-1]}x", parent_id=parent)
+
+    first = [before(s) for s in spans if s is egress or s.resource["service.name"] == "litellm"]
+    ingress = [replace(s, start_unix_ns=s.start_unix_ns - 100 * MS) if s.name == "ingress" else s for s in spans]
+    tried = replace(row, intended_ns=row.intended_ns - 100 * MS, ready_ns=row.ready_ns - 100 * MS, start_ns=row.start_ns - 100 * MS)
+    tried.send_ns, tried.written_ns = row.send_ns - 100 * MS, row.written_ns - 100 * MS
+    layers = build([tried], [*ingress, *first])
+    for name in ("prefill", "gateway.proxy", "net.request"):
+        assert column(layers, name)[0] >= column(straight, name)[0] > 0, name
+    lost = build([tried], [*ingress, *(s for s in first if s.name != "Received Proxy Server Request")])
+    assert column(lost, "prefill")[0] == column(layers, "prefill")[0]
+    # What the balancer waited before it asked again, and what the first try waited for.
+    assert column(layers, "lb")[0] - column(straight, "lb")[0] == pytest.approx(70 * MS, abs=MS)
+    assert column(layers, "net+server")[0] > 10 * MS
+    assert column(layers, "net.request")[0] < column(straight, "net.request")[0] + 5 * MS
+
+
 def test_headers_alone_still_say_something() -> None:
     row, _, headers = captured()[0]
     layers = build([row], [])
