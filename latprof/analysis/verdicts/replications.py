@@ -24,7 +24,7 @@ from latprof.analysis.quantiles import MIN_BEYOND_EACH, MIN_BEYOND_POOL, FloatAr
 from latprof.analysis.validity.doubts import Doubt
 from latprof.analysis.verdicts.estimates import Estimate, from_figures, without_interval
 from latprof.analysis.verdicts.steady import Steady
-from latprof.analysis.verdicts.told import hidden_in, matters, parts, untold_share
+from latprof.analysis.verdicts.told import MOST_UNTOLD, hidden_in, matters, parts, untold_share
 from latprof.layers.table import Layers
 from latprof.layers.vocabulary import belongs_to, path_order
 from latprof.observations.columns import BoolArray
@@ -49,8 +49,6 @@ _MIN_BEYOND_SPLIT = 10.0
 # Of a time batch likewise: one on either side of its median, and rows enough to have one.
 _MIN_WORTH_OF_BATCH = 2.0
 _MIN_ROWS_OF_BATCH = 10
-# As of spans: where more requests than these tell nothing of a layer, what the others tell is no figure of all.
-_MOST_UNTOLD = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +169,7 @@ def _blind(one: Replication, selector: Selector, p: float | None) -> str:
     if not selector.layer or table is None:
         return ""
     share = untold_share(table, selector.layer)
-    if any(belongs_to(name, selector.layer) for name in table.names) and share > _MOST_UNTOLD:
+    if any(belongs_to(name, selector.layer) for name in table.names) and share > MOST_UNTOLD:
         known = f"{100 * (1 - share):.0f} % of its requests"
         return f"{one.folder} tells of {selector.layer} in {known} only: in the others it may be in what nobody tells apart"
     block = hidden_in(table.names, selector.layer)

@@ -12,6 +12,8 @@ from latprof.layers.vocabulary import UNATTRIBUTED, belongs_to
 
 NEGLIGIBLE: Final = 0.001
 """A layer below this share of its metric is too small to matter."""
+MOST_UNTOLD: Final = 0.05
+"""As of spans: where more requests than these tell nothing of a layer, what the others tell is no figure of all. See `untold_share`."""
 
 # What the client sees by itself, whether or not anybody behind the address sends spans.
 _IN_FRONT: Final = ("client", "net.dns", "net.connect", "net.tls", "net.upload", "injected", "tool", "think", f"{UNATTRIBUTED}client")

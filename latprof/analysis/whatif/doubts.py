@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from latprof.analysis.quantiles import MIN_BEYOND, n_eff, rests_on_enough
 from latprof.analysis.validity.doubts import Doubt
-from latprof.analysis.verdicts.told import parts, untold_share
+from latprof.analysis.verdicts.told import MOST_UNTOLD, parts, untold_share
 from latprof.analysis.whatif.changes import Change
 from latprof.analysis.whatif.decode_fit import Decode
 from latprof.analysis.whatif.model import Model
@@ -23,8 +23,6 @@ BUSY = 0.60
 """Above this utilisation queues answer a change more than proportionally."""
 FULL = 0.97
 _LEFT_OUT = 0.01
-# As of spans: where more requests than these tell nothing of a layer, a change of it misses what it does to them.
-_UNTOLD = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +108,7 @@ def _untold(found: Findings) -> Iterator[Doubt]:
     for layer in dict.fromkeys(change.layer for change in found.changes if change.layer != DECODE):
         share = untold_share(call, layer)
         shared = [name for name in call.names if not belongs_to(name, layer) and any(belongs_to(part, layer) for part in parts(name))]
-        where = [f"{100 * share:.0f} % of the requests do not tell of it"] if share > _UNTOLD else []
+        where = [f"{100 * share:.0f} % of the requests do not tell of it"] if share > MOST_UNTOLD else []
         where += [f"some of it is in {name}" for name in shared if call.total_ns[:, call.names.index(name)].any()]
         if where:
             yield Doubt(
