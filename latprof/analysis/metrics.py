@@ -28,7 +28,7 @@ def ttft_sent_ns(requests: Requests) -> IntArray:
 
 
 def ttfo_ns(requests: Requests) -> IntArray:
-    """Intended start to the first token of the answer itself: not of reasoning, not of a tool call."""
+    """Intended start to the first token of the answer itself, its text or a tool call: not of reasoning."""
     return elapsed_ns(requests.intended_ns, requests.first_answer_ns)
 
 

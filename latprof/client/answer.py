@@ -365,7 +365,8 @@ class Answer:
             attempt.reasoning_tokens = usage.reasoning_tokens
             attempt.cached_tokens = usage.cached_tokens
             attempt.output_tokens = usage.output_tokens
-        if attempt.output_tokens != MISSING_NS:
+        # Gateways have been seen to write zeros where they do not know: no tokens, in an answer that brought some, is no count.
+        if attempt.output_tokens > 0 or (attempt.output_tokens == 0 and not attempt.token_chunks):
             attempt.tokens_source = "usage"
         elif attempt.token_chunks:
             attempt.output_tokens = attempt.token_chunks
