@@ -43,6 +43,7 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"hops": (), "services": ("vllm",)}, "unknown_spans", "warning", "came in from vllm, and no source understands them"),
     ({"ok": 0, "failed": 1_000, "errors": {"auth": 1_000}}, "no_success", "fatal", "auth 1000"),
     ({"ok": 985, "failed": 15, "errors": {"timeout": 15}}, "failures", "warning", "1.5 %"),
+    ({"ok": 995, "failed": 5, "errors": {"timeout": 5}}, "failures", "note", "p99 would be the p98.5 of all"),
     ({"ok": 900, "failed": 100, "errors": {"server": 100}}, "failures", "fatal", "server 100"),
     ({"ok": 900, "failed": 100, "recovered": 80, "errors": {"server": 100}}, "failures", "warning", "80 of them were made good by a retry"),
     ({"overloads": TOO_MUCH}, "unstable", "warning", "phase late asks 2.50 times of what router can do"),
@@ -64,8 +65,8 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"offered_per_s": 40.0}, "offered_load", "fatal", "40/s where the schedule has 50/s"),
     ({"offered_cv": 1.25}, "offered_gaps", "warning", "1.25 of their mean where the schedule has 1.00"),
     ({"offered_cv": 3.0}, "offered_gaps", "fatal", "3.00 of their mean"),
-    ({"planned": 1020, "failed": 5, "errors": {"timeout": 5}}, "not_sent", "warning", "20 of 1020 planned requests (2.0 %)"),
-    ({"planned": 1200, "failed": 5, "errors": {"timeout": 5}}, "not_sent", "fatal", "200 of 1200"),
+    ({"planned": 1020, "failed": 2, "errors": {"timeout": 2}}, "not_sent", "warning", "20 of 1020 planned requests (2.0 %)"),
+    ({"planned": 1200, "failed": 2, "errors": {"timeout": 2}}, "not_sent", "fatal", "200 of 1200"),
     ({"stale_retries": 5}, "stale_connections", "note", "5 requests"),
     ({"stale_retries": 50}, "stale_connections", "warning", "50 requests"),
     ({"refused": ("p99",), "requests_with_layers": 500}, "small_sample", "warning", "500 requests are too few for p99"),
@@ -123,7 +124,8 @@ def test_each_fact_raises_its_doubt_and_no_other(change: dict[str, Any], name: s
 @pytest.mark.parametrize(
     "change",
     [
-        {"ok": 990, "failed": 10, "errors": {"timeout": 10}},
+        {"ok": 998, "failed": 2, "errors": {"timeout": 2}},
+        {"ok": 990, "failed": 10, "recovered": 9, "errors": {"rate_limited": 10}},
         {"lateness_p99_ns": 2.0 * MS},  # 1 % of TTFT
         {"ttft_p50_ns": 20.0 * MS, "lateness_p99_ns": 1.0 * MS},  # 1 ms whatever TTFT is
         {"loop_lag_p99_ns": 5.0 * MS},
