@@ -211,6 +211,18 @@ def test_a_gateway_that_tells_no_cut_does_not_own_what_lies_behind_it() -> None:
     assert "lb" not in {name for name in layers.names if column(layers, name)[0] > 0}
 
 
+def test_of_two_proxies_the_one_without_a_cut_does_not_own_what_lies_behind_it() -> None:
+    row, spans, _ = captured()[0]
+    envoy = [s for s in spans if s.resource["service.name"] == "envoy"]
+    egress = next(s for s in envoy if s.kind == SpanKind.CLIENT)
+    begun_ns = egress.start_unix_ns + MS // 10
+    inner = replace(egress, span_id="e" * 16, parent_id=egress.span_id, kind=SpanKind.SERVER, name="ingress", start_unix_ns=begun_ns)
+    row.timing_headers = []
+    layers = build([row], [*envoy, inner])
+    assert 0 < column(layers, "lb")[0] < MS
+    assert column(layers, "net+lb+server")[0] > 10 * MS
+
+
 def test_a_partial_hop_order_leaves_the_others_where_they_are() -> None:
     order = Order(("router",))
     assert order.sorted(["decode", "router", "gateway", "envoy"]) == ("envoy", "gateway", "router", "decode")
