@@ -119,6 +119,7 @@ def _furnish(node: HopNode, evidence: Evidence, nodes: Sequence[HopNode]) -> Non
 
 def _nearest_view(twins: Sequence[HopNode], start_ns: int) -> HopNode:
     begun = [twin for twin in twins if twin.hop.start_ns <= start_ns]
+    begun = [twin for twin in begun if start_ns <= twin.hop.end_ns] or begun  # one that is over begins nothing more
     return max(begun, key=lambda twin: twin.hop.start_ns) if begun else min(twins, key=lambda twin: twin.hop.start_ns)
 
 

@@ -162,6 +162,26 @@ def test_a_proxy_that_is_passed_again_lies_where_its_times_say() -> None:
     assert "net+server" not in layers
 
 
+def test_what_begins_after_an_inner_view_is_over_is_the_outer_ones() -> None:
+    evidence = Evidence(
+        hops=(
+            Hop("envoy", "e1", 1_001_200, 1_150_000, owner="lb", span_id="e1", parent_id="c"),
+            Hop("envoy", "e2", 1_020_200, 1_038_200, owner="lb", span_id="e2", parent_id="try1"),
+            Hop("llamacpp", "p", 1_062_200, 1_140_000, 1_090_200, "engine.api", "p", "try2"),
+        ),
+        legs=(
+            Leg("envoy", "e1", 1_002_200, 1_040_200, span_id="try1"),
+            Leg("envoy", "e1", 1_060_200, 1_149_000, span_id="try2"),
+            Leg("envoy", "e2", 1_021_200, 1_037_200, span_id="e2l"),
+        ),
+    )
+    done = tile(evidence)
+    assert_tiles(done)
+    layers = by_layer(done)
+    assert layers["lb"] == 1_000 + 2_000 + 20_000  # its own, the inner one's, and the wait before it asked again
+    assert layers["net.request"] == 1_000 + 18_000 + 2_000
+
+
 @pytest.mark.parametrize("parent", ["ll", "ll2"])
 def test_two_views_that_one_caller_asked_side_by_side_do_not_nest(parent: str) -> None:
     # The slower one was called first, around the one that answered.
