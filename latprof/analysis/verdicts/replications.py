@@ -168,7 +168,7 @@ def _blind(one: Replication, selector: Selector, p: float | None) -> str:
     table = one.layers.get(selector.metric)
     if not selector.layer or table is None:
         return ""
-    share = untold_share(table, selector.layer)
+    share = untold_share(table, selector.layer, has_one_way=len(one.meta.get("targets", ())) < 2 and not one.meta.get("is_simulated"))
     if any(belongs_to(name, selector.layer) for name in table.names) and share > MOST_UNTOLD:
         known = f"{100 * (1 - share):.0f} % of its requests"
         return f"{one.folder} tells of {selector.layer} in {known} only: in the others it may be in what nobody tells apart"

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from latprof.layers.hops import layer_of
 from latprof.layers.table import Layers
 from latprof.layers.vocabulary import UNATTRIBUTED, belongs_to
 
@@ -19,6 +20,9 @@ MOST_UNTOLD: Final = 0.05
 _IN_FRONT: Final = ("client", "net.dns", "net.connect", "net.tls", "net.upload", "injected", "tool", "think", f"{UNATTRIBUTED}client")
 # What an engine that does not tell its parts apart is made of.
 _OF_ENGINES: Final = ("engine", "prefill", "kv.transfer", "decode.first", "detokenize")
+# Hops on the way to the engine, and what their time looks like where one of them sends no span.
+_HOPS: Final = ("lb", "gateway", "router")
+_WAY: Final = "net.request"
 
 
 def parts(name: str) -> list[str]:
@@ -43,17 +47,28 @@ def hidden_in(names: Sequence[str], layer: str) -> str:
     return next((name for name in names if hides(name, layer)), "")
 
 
-def untold_share(table: Layers, layer: str) -> float:
-    """Of the requests, those that tell nothing of ``layer`` nor of what lies beside it in the stack, but have a block that it may be in."""
-    blocks = [index for index, name in enumerate(table.names) if hides(name, layer) and not belongs_to(name, layer)]
-    beside = [
-        index for index, name in enumerate(table.names) if index not in blocks and all(_is_in(part, _kin(layer)) for part in parts(name))
+def untold_share(table: Layers, layer: str, *, has_one_way: bool = False) -> float:
+    """Of the requests, those that tell nothing of ``layer`` nor of what lies beside it in the stack, but have a block that it may be in.
+
+    ``has_one_way``: all requests go to one target. Then one that tells of no gateway has passed it all the same, within its ``net.request``.
+    """
+    is_hop = has_one_way and all(_is_in(part, _HOPS) for part in parts(layer))
+    blocks = [
+        index for index, name in enumerate(table.names) if (hides(name, layer) or (is_hop and name == _WAY)) and not belongs_to(name, layer)
     ]
+    kin = _kin(layer)
+    beside = [index for index, name in enumerate(table.names) if index not in blocks and _is_kin(name, kin)]
     if not blocks or not len(table.rows):
         return 0.0
     is_told = table.present[:, beside].any(axis=1)
     has_block = table.total_ns[:, blocks].sum(axis=1) > NEGLIGIBLE * table.total_ns.sum(axis=1)
     return float(np.mean(~is_told & has_block))
+
+
+def _is_kin(name: str, kin: Sequence[str]) -> bool:
+    if name.startswith(UNATTRIBUTED):  # a hop that has a span, and tells no layer of it
+        return _is_in(layer_of(name.removeprefix(UNATTRIBUTED)), kin)
+    return all(_is_in(part, kin) for part in parts(name))
 
 
 def _kin(layer: str) -> Sequence[str]:
