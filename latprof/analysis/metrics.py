@@ -28,7 +28,7 @@ def ttft_sent_ns(requests: Requests) -> IntArray:
 
 
 def ttfo_ns(requests: Requests) -> IntArray:
-    """Intended start to the first token of the answer itself: not of reasoning, not of a tool call."""
+    """Intended start to the first token of the answer itself, its text or a tool call: not of reasoning."""
     return elapsed_ns(requests.intended_ns, requests.first_answer_ns)
 
 
@@ -143,7 +143,7 @@ def in_intended_order(requests: Requests) -> IntArray:
 class Counts:
     """Rows of the measured phase (and, apart, of the warm-up). ``planned`` turns, MISSING_NS where only time ends the load.
 
-    ``sent`` requests, of which ``retries`` repeat a turn that was sent before.
+    ``sent`` requests, of which ``retries`` repeat a turn that was sent before. ``recovered`` of the failed are of turns that succeeded when sent again.
     """
 
     planned: int
@@ -153,6 +153,7 @@ class Counts:
     failed: int
     errors: Mapping[str, int]  # by class, the most frequent first
     warmup: int
+    recovered: int = 0
 
     @property
     def turns_sent(self) -> int:
@@ -181,6 +182,7 @@ def counts(requests: Requests, planned: int = MISSING_NS) -> Counts:
         failed=int(failed.sum()),
         errors=dict(sorted(errors.items(), key=lambda item: (-item[1], item[0]))),
         warmup=int((~measured).sum()),
+        recovered=_recovered(requests.select(measured)),
     )
 
 
@@ -189,6 +191,15 @@ def _retries(sent: Requests) -> int:
     if not (sent.attempt > 0).any():
         return 0
     return len(sent) - len(set(zip(sent.phase, sent.session, sent.turn, strict=True)))
+
+
+def _recovered(measured: Requests) -> int:
+    """Failed attempts at turns that have a success."""
+    if not (measured.attempt > 0).any():
+        return 0
+    turns = list(zip(measured.phase, measured.session, measured.turn, strict=True))
+    good = {turn for turn, is_good in zip(turns, measured.success, strict=True) if is_good}
+    return sum(turn in good for turn, is_good in zip(turns, measured.success, strict=True) if not is_good)
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,12 +207,25 @@ def _tasks(call: Layers, requests: Requests, found: _Found) -> Tasks:
         present[:, column] += added[name].sum(axis=0)
         if name != _REST:
             service_ns[:, column] += added[name][0]
+    told = (present > 0).mean(axis=0) if n else np.zeros(len(names))
+    calls = sum(len(sums.calls) for sums in both)
+    if calls:  # of twenty calls one that tells of a layer is no task that does
+        told[at] = sum(_told(call, sums) for sums in both) / calls
     order = np.argsort(np.array(found.start_ns, np.int64), kind="stable")
     sources = {**dict.fromkeys(own, ("client",)), **dict(zip(call.names, call.sources, strict=True))}
     rows = np.array(found.first_row, np.int64)[order]
     has: BoolArray = present[order] > 0
     layers = Layers(
-        METRIC, names, rows, total_ns[order], wait_ns[order], service_ns[order], has, tuple(sources[name] for name in names), call.hops
+        METRIC,
+        names,
+        rows,
+        total_ns[order],
+        wait_ns[order],
+        service_ns[order],
+        has,
+        tuple(sources[name] for name in names),
+        call.hops,
+        told=told,
     )
     counts = (np.array(values, np.int64)[order] for values in (found.start_ns, found.turns, found.turns_on_path, found.steps))
     start_ns, turns, turns_on_path, steps = counts
@@ -220,6 +233,11 @@ def _tasks(call: Layers, requests: Requests, found: _Found) -> Tasks:
     return Tasks(
         layers, requests.session[rows], start_ns, turns, turns_on_path, steps, hidden_ns[order], incomplete, found.have_several_steps
     )
+
+
+def _told(call: Layers, sums: _Sums) -> IntArray:
+    """How many of those calls tell of each layer of the call, shape (L,)."""
+    return np.asarray(call.present[[row for _, row in sums.calls]].sum(axis=0), np.int64)
 
 
 def _summed(table: IntArray, sums: _Sums, n: int, at: IntArray, width: int) -> IntArray:

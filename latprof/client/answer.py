@@ -330,6 +330,8 @@ class Answer:
         self.attempt.end_ns = self._done_ns if self.is_done else at_ns
         if not self.is_done:
             self.fail(error_class, text)
+        elif self.attempt.first_token_ns == MISSING_NS:
+            self._fail_without_tokens()
         self._count_tokens()
 
     def _fail_by_status(self) -> None:
@@ -348,7 +350,10 @@ class Answer:
         elif not self.is_done and (ending is Ending.CUT or not self._finished):
             self.fail(ErrorClass.TRUNCATED, f"the stream ended without its end mark, after {self._events} events {text}".rstrip())
         elif self.attempt.first_token_ns == MISSING_NS:
-            self.fail(ErrorClass.NO_TOKENS, f"the stream was complete, but none of its {self._events} events bore a token")
+            self._fail_without_tokens()
+
+    def _fail_without_tokens(self) -> None:
+        self.fail(ErrorClass.NO_TOKENS, f"the stream was complete, but none of its {self._events} events bore a token")
 
     def _not_sse(self) -> None:
         # It outranks a "cut" event: a document that is not a stream cannot be cut in mid-event.
@@ -362,7 +367,8 @@ class Answer:
             attempt.reasoning_tokens = usage.reasoning_tokens
             attempt.cached_tokens = usage.cached_tokens
             attempt.output_tokens = usage.output_tokens
-        if attempt.output_tokens != MISSING_NS:
+        # Gateways have been seen to write zeros where they do not know: no tokens, in an answer that brought some, is no count.
+        if attempt.output_tokens > 0 or (attempt.output_tokens == 0 and not attempt.token_chunks):
             attempt.tokens_source = "usage"
         elif attempt.token_chunks:
             attempt.output_tokens = attempt.token_chunks

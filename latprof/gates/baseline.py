@@ -21,9 +21,9 @@ from latprof.analysis.verdicts.arms import PERCENTILES, Arm, Key
 from latprof.analysis.verdicts.conditions import Conditions, differences, fingerprint
 from latprof.analysis.verdicts.estimates import Estimate, from_figures, without_interval
 from latprof.analysis.verdicts.replications import SHARES, Selector, untold_by
-from latprof.analysis.verdicts.told import counts_to
 from latprof.errors import ConfigError, UsageError
 from latprof.gates.words import named
+from latprof.layers.vocabulary import belongs_to
 from latprof.units import NS_PER_MS, ms
 
 SCHEMA = "latprof.baseline/1"
@@ -226,7 +226,7 @@ def _kept(told: Mapping[str, Any], key: Key) -> Estimate:
     reason = untold_by(tuple(layers), selector)
     if reason:
         return without_interval(math.nan, seeds, 0, reason)
-    return _total([_read_figure(layers[name], statistic, seeds, str(key)) for name in layers if counts_to(name, selector.layer)])
+    return _total([_read_figure(layers[name], statistic, seeds, str(key)) for name in layers if belongs_to(name, selector.layer)])
 
 
 def _read_figure(kept: Mapping[str, Any], statistic: str, replications: int, what: str) -> Estimate:

@@ -205,7 +205,8 @@ def _each_constraint(ways: Iterable[_Way[list[Constraint]]]) -> Iterator[Constra
     for way in ways:
         for one in way.said:
             bounds = zip(way.each(one.low_ns).tolist(), way.each(one.high_ns).tolist(), strict=True)
-            yield from (Constraint(one.clock, one.reference, low_ns, high_ns) for low_ns, high_ns in bounds)
+            near = one.low_is_near, one.high_is_near
+            yield from (Constraint(one.clock, one.reference, low_ns, high_ns, *near) for low_ns, high_ns in bounds)
 
 
 def _table(requests: Requests, rows: IntArray, ways: Sequence[_Way[_Row]], order: Order, clocks: Mapping[str, ClockOffset]) -> Layers:

@@ -1,7 +1,7 @@
 """The hops we know by name: how deep each lies, and which layer its time is when nothing finer is told.
 
 Depth decides nesting, because parent links lie: some gateways pass the incoming trace context on unchanged, and the engine's span becomes a
-sibling of the gateway's. Two hops of one rank (prefill and decode pools) never nest in each other.
+sibling of the gateway's. Two hops of one rank (prefill and decode pools) never nest in each other; one that is passed again may, see `tree.nest`.
 """
 
 from __future__ import annotations

@@ -246,7 +246,7 @@ def _bounds(traces: Iterable[_Trace], asked: _Asked) -> Iterator[tuple[int, Cons
             first_ns[row, span.clock] = min(span.start_ns, first_ns.get((row, span.clock), span.start_ns))
     for (row, clock), start_ns in first_ns.items():
         sent_ns, ended_ns = asked.window_ns[row]
-        yield row, Constraint(clock, CLIENT, sent_ns - start_ns, ended_ns - start_ns)
+        yield row, Constraint(clock, CLIENT, sent_ns - start_ns, ended_ns - start_ns, high_is_near=False)
 
 
 def _clocks(traces: Iterable[_Trace], asked: _Asked) -> dict[str, ClockOffset]:

@@ -54,9 +54,12 @@ class Layers:
     conflicts: tuple[Conflict, ...] = ()
     off_path: tuple[OffPath, ...] = ()
     clocks: tuple[ClockOffset, ...] = ()
+    told: npt.NDArray[np.float64] | None = None  # (L,) the coverage, where a row is more than one request
 
     def coverage(self) -> npt.NDArray[np.float64]:
         """Share of the requests that have evidence for each layer, shape (L,)."""
+        if self.told is not None:
+            return self.told
         return self.present.mean(axis=0) if len(self.rows) else np.zeros(len(self.names))
 
 

@@ -45,6 +45,7 @@ class HopNode:
     hop: Hop
     pieces: list[Piece] = field(default_factory=list)
     legs: list[LegNode] = field(default_factory=list)
+    rank: float = 0.0  # how deep it lies, see `_put_again`
 
     @property
     def cut_ns(self) -> int:
@@ -88,12 +89,15 @@ def nest(client: HopNode, evidence: Evidence, order: Order, slack_ns: int = _SLA
 
     Returns the lengths without a place whose hop has no span of its own; the others are for comparison only and stay with the caller.
     """
-    nodes = [HopNode(hop) for hop in sorted(evidence.hops, key=lambda hop: (order.rank(hop.hop), hop.start_ns, hop.span_id))]
+    hops = sorted(evidence.hops, key=lambda hop: (order.rank(hop.hop), hop.start_ns, hop.span_id))
+    nodes = [HopNode(hop, rank=order.rank(hop.hop)) for hop in hops]
     for node in nodes:
         _furnish(node, evidence, nodes)
+    if len({hop.hop for hop in hops}) < len(hops):
+        _put_again(nodes, slack_ns)
     placed: list[HopNode] = [client]
     for node in nodes:
-        outer = _outer_of(node, placed, order, slack_ns)
+        outer = _outer_of(node, placed, slack_ns)
         _leg_for(outer, node, slack_ns).hops.append(node)
         placed.append(node)
     spanned = {node.hop.hop for node in nodes}
@@ -115,24 +119,53 @@ def _furnish(node: HopNode, evidence: Evidence, nodes: Sequence[HopNode]) -> Non
 
 def _nearest_view(twins: Sequence[HopNode], start_ns: int) -> HopNode:
     begun = [twin for twin in twins if twin.hop.start_ns <= start_ns]
+    begun = [twin for twin in begun if start_ns <= twin.hop.end_ns] or begun  # one that is over begins nothing more
     return max(begun, key=lambda twin: twin.hop.start_ns) if begun else min(twins, key=lambda twin: twin.hop.start_ns)
 
 
-def _outer_of(node: HopNode, placed: Sequence[HopNode], order: Order, slack_ns: int) -> HopNode:
+def _put_again(nodes: list[HopNode], slack_ns: int) -> None:
+    """Put hops that are passed again (a proxy beside every service of a mesh) below all that they lie in.
+
+    envoy      |== leg ==================================|
+    litellm       |== leg ============================|
+    envoy            |== leg ======================|           inside a leg of its own kind: below litellm, and around the engine
+    """
+    before: list[HopNode] = []
+    callers = {one.leg.span_id: node for node in nodes for one in node.legs if one.leg.span_id}
+    for node in sorted(nodes, key=lambda node: node.hop.start_ns):
+        caller = callers.get(node.hop.parent_id)
+        around = [other for other in before if _is_around(other, node, caller, slack_ns)]
+        if any(other.hop.hop == node.hop.hop for other in around):
+            node.rank = max(other.rank for other in around) + 0.5
+        before.append(node)
+    nodes.sort(key=lambda node: node.rank)
+
+
+def _is_around(other: HopNode, node: HopNode, caller: HopNode | None, slack_ns: int) -> bool:
+    """Whether ``node`` lies in ``other`` by its times; of two views of one hop that a caller asked side by side, neither lies in the other."""
+    if node.hop.end_ns > other.hop.end_ns + slack_ns:
+        return False
+    if node.hop.hop != other.hop.hop:
+        return True
+    if node.hop.parent_id == other.hop.parent_id or (caller is not None and caller.hop.start_ns < other.hop.start_ns):
+        return False
+    legs = (one.leg for one in other.legs if one.leg.start_ns - slack_ns <= node.hop.start_ns)
+    return any(node.hop.end_ns <= leg.end_ns + slack_ns for leg in legs)
+
+
+def _outer_of(node: HopNode, placed: Sequence[HopNode], slack_ns: int) -> HopNode:
     """The deepest hop of a lower rank that was at work when ``node`` began; the client if there is none."""
     client, *others = placed
-    rank, start_ns = order.rank(node.hop.hop), node.hop.start_ns
+    start_ns = node.hop.start_ns
     at_work = [
-        other
-        for other in others
-        if order.rank(other.hop.hop) < rank and other.hop.start_ns - slack_ns <= start_ns <= other.hop.end_ns + slack_ns
+        other for other in others if other.rank < node.rank and other.hop.start_ns - slack_ns <= start_ns <= other.hop.end_ns + slack_ns
     ]
     if not at_work:
         return client
     # Slack is for those that begin late by their stamps; one that has ended gives way to one that has not (two calls one after the other).
     at_work = [other for other in at_work if start_ns <= other.hop.end_ns] or at_work
-    deepest = max(order.rank(other.hop.hop) for other in at_work)
-    return max((other for other in at_work if order.rank(other.hop.hop) == deepest), key=lambda other: other.hop.start_ns)
+    deepest = max(other.rank for other in at_work)
+    return max((other for other in at_work if other.rank == deepest), key=lambda other: other.hop.start_ns)
 
 
 def _leg_for(outer: HopNode, node: HopNode, slack_ns: int) -> LegNode:

@@ -84,8 +84,8 @@ def is_known(layer: str) -> bool:
 
 
 def belongs_to(layer: str, name: str) -> bool:
-    """Whether ``layer`` counts towards ``name``: itself, or a child of the prefix."""
-    return layer == name or layer.startswith(name + ".")
+    """Whether ``layer`` counts towards ``name``: itself, a child of the prefix, or merged from nothing but such."""
+    return layer == name or all(part == name or part.startswith(name + ".") for part in layer.split("+"))
 
 
 def _rank(part: str) -> tuple[int, str]:

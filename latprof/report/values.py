@@ -164,6 +164,8 @@ def build(
     facts = gather(run, layers, spans, shown, counted, rates, metrics["ttft"], sampled["ttft"], metrics["itl"].percentiles[0])
     if injection is not None:
         facts = replace(facts, delayed=injection.requests + injection.failed, undelayed=injection.missed)
+    if several is not None:
+        facts = replace(facts, tasks=len(several.session), tasks_cut=several.incomplete.get("cut", 0))
     objectives = meta.get("config", {}).get("goodput") or {}
     tokens = streamed_tokens(ok, run.chunks)
     has_tokens = known(tokens) & (ok.token_chunks > 0)

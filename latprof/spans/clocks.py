@@ -30,12 +30,17 @@ _NEARLY_AS_MANY = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """One request's word: ``low_ns <= offset(clock) - offset(reference) <= high_ns``; an offset is added to that clock's stamps."""
+    """One request's word: ``low_ns <= offset(clock) - offset(reference) <= high_ns``; an offset is added to that clock's stamps.
+
+    A bound is near where only the way lies between its two stamps. Where work does as well, it holds, but the truth may be far from it.
+    """
 
     clock: str
     reference: str
     low_ns: int
     high_ns: int
+    low_is_near: bool = True
+    high_is_near: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,21 @@ class _Bounds(NamedTuple):
     high_ns: int
     consistent: bool = True
     requests: int = 0
+    low_is_near: bool = True
+    high_is_near: bool = True
 
     def reversed(self) -> _Bounds:
-        return _Bounds(-self.high_ns, -self.low_ns, self.consistent, self.requests)
+        return _Bounds(-self.high_ns, -self.low_ns, self.consistent, self.requests, self.high_is_near, self.low_is_near)
 
     def contains(self, value_ns: int) -> bool:
         return self.low_ns - TOLERANCE_NS <= value_ns <= self.high_ns + TOLERANCE_NS
+
+    @property
+    def likeliest_ns(self) -> int:
+        """The middle, for the ways there and back are mostly alike; the near bound where the other one has a server's work in it."""
+        if self.low_is_near == self.high_is_near:
+            return (self.low_ns + self.high_ns) // 2
+        return self.low_ns if self.low_is_near else self.high_ns
 
 
 _Edges = Mapping[str, Mapping[str, _Bounds]]
@@ -76,8 +90,8 @@ def estimate(constraints: Iterable[Constraint], root: str) -> dict[str, ClockOff
     """The offset of every clock against ``root`` (which is right by definition and not in the answer).
 
     Clocks are placed from the root outwards, each against all neighbours placed before it. An offset of zero is kept where the bounds allow
-    it; else the offset of a neighbour is taken over where that fits (two processes of one host); else the middle of the bounds. Where the
-    requests contradict each other, the bounds are those of the most requests that agree: a few stamps that lie move no clock.
+    it; else the offset of a neighbour is taken over where that fits (two processes of one host); else the middle of the bounds, or the near one
+    where only one is. Where the requests contradict each other, the bounds are those of the most requests that agree: a few stamps that lie move no clock.
     """
     edges = _edges(constraints)
     placed = {root: ClockOffset(root, 0, 0, 0, 0, corrected=False, consistent=True)}
@@ -110,8 +124,10 @@ def _place(clock: str, neighbours: Mapping[str, _Bounds], placed: Mapping[str, C
     agreed = truth.consistent and all(neighbours[name].consistent for name in known)
     wanted = (0, *(placed[name].offset_ns for name in known))
     kept = (offset_ns for offset_ns in wanted if fit.contains(offset_ns) and truth.contains(offset_ns))
-    middle_ns = min(max((fit.low_ns + fit.high_ns) // 2, truth.low_ns), truth.high_ns)
-    offset_ns = next(kept, middle_ns)
+    low_is_near, high_is_near = any(neighbours[name].low_is_near for name in known), any(neighbours[name].high_is_near for name in known)
+    fit = fit._replace(low_is_near=low_is_near, high_is_near=high_is_near)
+    likeliest_ns = min(max(fit.likeliest_ns, truth.low_ns), truth.high_ns)
+    offset_ns = next(kept, likeliest_ns)
     consistent = agreed and all(placed[name].consistent for name in known)
     requests = sum(neighbours[name].requests for name in known)
     return ClockOffset(clock, offset_ns, truth.low_ns, truth.high_ns, requests, offset_ns != 0, consistent)
@@ -125,15 +141,19 @@ def _edges(constraints: Iterable[Constraint]) -> _Edges:
     """Both directions of every pair of clocks that a request ties together."""
     lows: dict[tuple[str, str], list[int]] = defaultdict(list)
     highs: dict[tuple[str, str], list[int]] = defaultdict(list)
+    near: dict[tuple[str, str], tuple[bool, bool]] = defaultdict(lambda: (False, False))
     for c in constraints:
         one_way = c.clock < c.reference
         pair = (c.clock, c.reference) if one_way else (c.reference, c.clock)
         lows[pair].append(c.low_ns if one_way else -c.high_ns)
         highs[pair].append(c.high_ns if one_way else -c.low_ns)
+        low, high = (c.low_is_near, c.high_is_near) if one_way else (c.high_is_near, c.low_is_near)
+        near[pair] = near[pair][0] or low, near[pair][1] or high
     edges: dict[str, dict[str, _Bounds]] = defaultdict(dict)
     for (clock, reference), low_ns in lows.items():
         if clock != reference:
-            bounds = _intersect(low_ns, highs[clock, reference])
+            low_is_near, high_is_near = near[clock, reference]
+            bounds = _intersect(low_ns, highs[clock, reference])._replace(low_is_near=low_is_near, high_is_near=high_is_near)
             edges[clock][reference] = bounds
             edges[reference][clock] = bounds.reversed()
     return edges

@@ -10,7 +10,7 @@ import pytest
 from made_arms import META, NAMES, made_arm, made_columns, made_layers, made_replication
 
 from latprof.analysis.validity.doubts import Doubt
-from latprof.analysis.verdicts.arms import Key, arm_of
+from latprof.analysis.verdicts.arms import Arm, Key, arm_of
 from latprof.analysis.verdicts.compare import Tolerance, compare
 from latprof.analysis.verdicts.replications import Replication, Selector
 from latprof.errors import UsageError
@@ -228,3 +228,19 @@ def test_a_fatal_doubt_of_one_run_is_one_of_the_arm() -> None:
     assert not arm.valid
     assert not compare(made_arm(A), arm).valid
     assert compare(made_arm(A), made_arm(B)).valid
+
+
+@pytest.mark.parametrize(("of_a", "of_b", "is_told"), [(True, True, True), (False, False, True), (True, False, False)])
+def test_times_per_token_and_per_chunk_are_not_compared(of_a: bool, of_b: bool, is_told: bool) -> None:
+    def arm(seeds: range, tpot_ms: float, has_usage: bool) -> Arm:
+        counted = () if has_usage else (Doubt("token_counts", "warning", "counted by chunks", "send usage"),)
+        draws = np.random.default_rng(seeds.start)
+        tpots_ns = [(draws.normal(tpot_ms, 0.1, 400) * MS).astype(np.int64) for _ in seeds]
+        runs = [(made_replication(seed), tpot_ns) for seed, tpot_ns in zip(seeds, tpots_ns, strict=True)]
+        return arm_of("runs", [replace(one, values_ns={**one.values_ns, "tpot": tpot_ns}, doubts=counted) for one, tpot_ns in runs])
+
+    found = compare(arm(A, 10.0, of_a), arm(B, 40.0, of_b))
+    tpot = [one for one in found.end_to_end if one.key.selector.metric == "tpot"]
+    assert {one.verdict for one in tpot if one.key.p == 0.5} == {"worse" if is_told else "unknown"}
+    assert any("one per chunk" in one.why for one in tpot) != is_told
+    assert all(one.shift is not None for one in found.end_to_end if str(one.key) == "ttft p50")

@@ -43,7 +43,9 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"hops": (), "services": ("vllm",)}, "unknown_spans", "warning", "came in from vllm, and no source understands them"),
     ({"ok": 0, "failed": 1_000, "errors": {"auth": 1_000}}, "no_success", "fatal", "auth 1000"),
     ({"ok": 985, "failed": 15, "errors": {"timeout": 15}}, "failures", "warning", "1.5 %"),
+    ({"ok": 995, "failed": 5, "errors": {"timeout": 5}}, "failures", "note", "p99 would be the p98.5 of all"),
     ({"ok": 900, "failed": 100, "errors": {"server": 100}}, "failures", "fatal", "server 100"),
+    ({"ok": 900, "failed": 100, "recovered": 80, "errors": {"server": 100}}, "failures", "warning", "80 of them were made good by a retry"),
     ({"overloads": TOO_MUCH}, "unstable", "warning", "phase late asks 2.50 times of what router can do"),
     ({"lateness_p99_ns": 2.1 * MS}, "lateness", "warning", "2.10 ms at p99"),
     ({"lateness_p99_ns": 21.0 * MS}, "lateness", "fatal", "21 ms"),
@@ -63,8 +65,8 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"offered_per_s": 40.0}, "offered_load", "fatal", "40/s where the schedule has 50/s"),
     ({"offered_cv": 1.25}, "offered_gaps", "warning", "1.25 of their mean where the schedule has 1.00"),
     ({"offered_cv": 3.0}, "offered_gaps", "fatal", "3.00 of their mean"),
-    ({"planned": 1020, "failed": 5, "errors": {"timeout": 5}}, "not_sent", "warning", "20 of 1020 planned requests (2.0 %)"),
-    ({"planned": 1200, "failed": 5, "errors": {"timeout": 5}}, "not_sent", "fatal", "200 of 1200"),
+    ({"planned": 1020, "failed": 2, "errors": {"timeout": 2}}, "not_sent", "warning", "20 of 1020 planned requests (2.0 %)"),
+    ({"planned": 1200, "failed": 2, "errors": {"timeout": 2}}, "not_sent", "fatal", "200 of 1200"),
     ({"stale_retries": 5}, "stale_connections", "note", "5 requests"),
     ({"stale_retries": 50}, "stale_connections", "warning", "50 requests"),
     ({"refused": ("p99",), "requests_with_layers": 500}, "small_sample", "warning", "500 requests are too few for p99"),
@@ -72,6 +74,7 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"refused": ("p50", "p90", "p99")}, "small_sample", "warning", "instead of p50, the mean of the slowest 5 % instead of p90 and p99"),
     ({"second_half_p50_ns": 260.0 * MS, "halves_apart": 5.0}, "drift", "warning", "a queue that grows"),
     ({"second_half_p50_ns": 160.0 * MS, "halves_apart": -5.0}, "drift", "warning", "a cold start"),
+    ({"tasks": 30, "tasks_cut": 10}, "tasks_cut", "warning", "cut 10 of 40 tasks short (25 %)"),
     ({"partial": True, "partial_reason": "it was killed"}, "partial", "warning", "it was killed"),
     ({"interrupted": True}, "interrupted", "warning", "interrupted"),
     ({"stream_options_dropped": True}, "stream_options", "note", "stream_options"),
@@ -92,6 +95,7 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"unattributed_share_p50": 0.3}, "residual", "warning", "tells too little"),
     ({"clocks_corrected": {"host.name=b": 250.0 * MS}}, "clock_skew", "note", "host.name=b +250.00 ms"),
     ({"clocks_inconsistent": ("host.name=b",)}, "clock_skew", "warning", "no single offset"),
+    ({"clock_errors": {"host.name=b": (-1.9 * MS, 497.0 * MS)}}, "clock_errors", "note", "host.name=b by -1.90 to +497.00 ms"),
     ({"conflicts": {"prefill": 10}}, "conflicts", "note", "prefill 10"),
     ({"conflicts": {"prefill": 100}}, "conflicts", "warning", "prefill 100"),
     ({"buffering": Buffering("haproxy", 1.0, 480.0 * MS, 300)}, "buffering", "warning", "haproxy holds streams for 480 ms"),
@@ -120,7 +124,8 @@ def test_each_fact_raises_its_doubt_and_no_other(change: dict[str, Any], name: s
 @pytest.mark.parametrize(
     "change",
     [
-        {"ok": 990, "failed": 10, "errors": {"timeout": 10}},
+        {"ok": 998, "failed": 2, "errors": {"timeout": 2}},
+        {"ok": 990, "failed": 10, "recovered": 9, "errors": {"rate_limited": 10}},
         {"lateness_p99_ns": 2.0 * MS},  # 1 % of TTFT
         {"ttft_p50_ns": 20.0 * MS, "lateness_p99_ns": 1.0 * MS},  # 1 ms whatever TTFT is
         {"loop_lag_p99_ns": 5.0 * MS},
@@ -130,6 +135,7 @@ def test_each_fact_raises_its_doubt_and_no_other(change: dict[str, Any], name: s
         {"second_half_p50_ns": 208.0 * MS, "halves_apart": 9.0},  # sure, and too small to matter
         {"second_half_p50_ns": 260.0 * MS, "halves_apart": 2.0},  # large, and chance
         {"span_coverage": 0.95},
+        {"tasks": 95, "tasks_cut": 5},
         {"delayed": 99, "undelayed": 1},
         {"unattributed_share_p50": 0.05},
         {"buffering": Buffering("haproxy", 0.1, 480.0 * MS, 3)},
@@ -138,6 +144,8 @@ def test_each_fact_raises_its_doubt_and_no_other(change: dict[str, Any], name: s
         {"stages": (StageFacts("gateway"),)},
         {"rejected": {"busy": 0}},
         {"missing_by_service": {"envoy": 0}},
+        {"clock_errors": {"host.name=b": (-4.0 * MS, 6.0 * MS)}},
+        {"ttft_p50_ns": 10.0 * MS, "lateness_p99_ns": 0.1 * MS, "clock_errors": {"host.name=b": (0.0, 1.0 * MS)}},
     ],
 )
 def test_inside_the_limits_there_is_no_doubt(change: dict[str, Any]) -> None:

@@ -131,6 +131,7 @@ def test_a_retry_is_no_further_turn_and_not_late() -> None:
     )
     found = counts(rows, planned=3)
     assert (found.sent, found.retries, found.turns_sent) == (4, 1, 3)
+    assert (found.failed, found.recovered) == (2, 2)
     assert samples(rows, NO_CHUNKS)["lateness"].tolist() == [1 * MS]
 
 

@@ -47,6 +47,8 @@ def test_what_was_not_told_apart_is_no_proof() -> None:
     assert bounds((station,), unsplit, 10.0, Loop("open")).broken == ()
     merged = layers(np.array([[200, 300]]) * MS, ("prefill", "decode.first+prefill"))
     assert not stations(merged, {"prefill": 1}, 1.0)[0].is_exact
+    half = layers(np.array([[200, 0], [0, 300]]) * MS, ("prefill", "net+server"))
+    assert not stations(half, {"prefill": 1}, 1.0)[0].is_exact  # it may be as busy again with those that do not tell of it
 
 
 def test_the_lowest_capacity_bounds_an_open_loop() -> None:

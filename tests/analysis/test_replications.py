@@ -69,6 +69,63 @@ def test_a_replication_that_does_not_tell_of_a_layer_is_named() -> None:
     found = estimate([*others, blind], GATEWAY, 0.5)
     assert math.isnan(found.value)
     assert found.why == "runs/7 does not tell of gateway: it may be in net+server"
+    # With spans.hops in the configuration the block has the names of the hops.
+    named = replication(8, {"client.lateness": np.full(400, 0.1), "net+gateway+engine": first.values_ns["ttft"] / 1e6})
+    for layer in ("gateway", "gateway.auth"):
+        found = estimate([*others, named], Selector("ttft", layer), 0.5)
+        assert math.isnan(found.value)
+
+
+def told_by(share: float, *, beside: str = "client.build", n: int = 400) -> list[Replication]:
+    """Runs in which only a share of the requests has the spans of an engine; the others' prefill is in the block."""
+    runs = []
+    for seed in range(5):
+        draws = np.random.default_rng(seed)
+        prefill, has = lognormal(draws, n), np.arange(n) % 100 < 100 * share
+        layers = {"gateway.auth": np.full(n, 5.0), "net+server": np.where(has, 9.0, prefill), "prefill": np.where(has, prefill, 0.0)}
+        runs.append(replication(seed, {**layers, beside: np.full(n, 1.0)}))
+    return runs
+
+
+@pytest.mark.parametrize("metric_p", [0.5, None])
+def test_a_layer_that_few_requests_tell_of_is_no_small_layer(metric_p: float | None) -> None:
+    found = estimate(told_by(0.10), Selector("ttft", "prefill"), metric_p)
+    assert math.isnan(found.value)
+    assert found.why == "runs/0 tells of prefill in 10 % of its requests only: in the others it may be in what nobody tells apart"
+    assert all(estimate(told_by(0.10), Selector("ttft", name), metric_p).has_interval for name in ("gateway", "net+server"))
+    assert estimate(told_by(0.96), Selector("ttft", "prefill"), metric_p).has_interval
+
+
+@pytest.mark.parametrize(
+    ("meta", "is_open"),
+    [
+        ({"targets": [{"name": ""}]}, True),
+        ({"targets": [{"name": "a"}, {"name": "b"}]}, False),  # the other one has none
+        ({"is_simulated": True}, False),  # where everything is known
+    ],
+)
+def test_a_gateway_that_few_requests_tell_of_was_passed_by_all_of_them(meta: dict[str, object], is_open: bool) -> None:
+    runs = []
+    for seed in range(5):
+        has = np.arange(400) % 10 == 0
+        layers = {"net.request": np.where(has, 1.0, 21.0), "gateway.auth": np.where(has, 20.0, 0.0), "prefill": np.full(400, 90.0 + seed)}
+        runs.append(replication(seed, layers, meta=meta))
+    found = estimate(runs, GATEWAY, None)
+    assert found.has_interval != is_open
+    assert not is_open or "tells of gateway in 10 % of its requests only" in found.why
+    assert estimate(runs, Selector("ttft", "prefill"), None).has_interval
+
+
+def test_a_hop_that_tells_no_layer_of_itself_was_seen_all_the_same() -> None:
+    layers = {"gateway.auth": np.tile([5.0, 0.0], 200), "unattributed@litellm": np.full(400, 2.0), "net.request": np.full(400, 1.0)}
+    runs = [replication(seed, {**layers, "prefill": np.full(400, 90.0 + seed)}) for seed in range(5)]
+    assert estimate(runs, GATEWAY, None).value == pytest.approx(2.5e6)
+
+
+def test_a_layer_that_few_requests_pass_is_one_where_its_engine_tells_of_all() -> None:
+    # The engine told of every request: what did not compute a prompt had it in a cache.
+    found = estimate(told_by(0.10, beside="engine.api"), Selector("ttft", "prefill"), None)
+    assert found.value == pytest.approx(48e6, rel=0.2)
 
 
 def test_a_layer_that_took_no_time_in_one_replication_is_zero_there() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -68,6 +69,19 @@ def test_of_parallel_tools_only_the_longest_counts(tmp_path: Path) -> None:
     assert tasks.task_ns.tolist() == [(100 + 70 + 50) * MS]
     assert told(tasks)["tool"] == 70
     assert hidden(tasks) == {"tool": 20 + 69}
+
+
+def test_coverage_is_of_calls_and_not_of_tasks(tmp_path: Path) -> None:
+    session = Session(1, (turn(), turn(0), turn(1), turn(2)))
+    attempts, _ = ran(session, START, lambda _: 100 * MS)
+    made = Requests.from_attempts(attempts)
+    table = call_table(made)
+    silent = np.arange(4) > 0  # the first of four calls alone tells of its prefill
+    present = table.present & ~(silent[:, None] & np.isin(table.names, "prefill"))
+    tasks = task_layers(replace(table, present=present), made, graphs(tmp_path, [session]))
+    coverage = dict(zip(tasks.layers.names, tasks.layers.coverage().tolist(), strict=True))
+    assert (coverage["prefill"], coverage["decode"]) == (0.25, 1.0)
+    assert tasks.layers.present.all()
 
 
 def test_a_tool_hidden_behind_a_call_gets_nothing(tmp_path: Path) -> None:

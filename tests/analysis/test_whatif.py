@@ -198,6 +198,42 @@ def test_a_layer_known_only_as_a_whole_is_scaled_as_a_whole(tmp_path: Path) -> N
     assert "net.request" in answer.held
 
 
+def test_a_prefix_leaves_alone_what_its_children_share_with_others(tmp_path: Path) -> None:
+    told = recorded(tmp_path, open_world(500))
+    names = tuple("net.request+lb" if name == "net.request" else name for name in told.call.names)
+    record = replace(told, call=replace(told.call, names=names))
+    halved, of_one = (what_if(record, read_changes((), (f"{name}=-50%",), ())) for name in ("net", "net.response"))
+    assert [one.predicted_ns for one in halved.predictions] == [one.predicted_ns for one in of_one.predictions]
+    (doubt,) = (one for one in halved.doubts if one.id == "layer_untold")
+    assert "some of it is in net.request+lb" in doubt.text
+    with pytest.raises(UsageError, match=r"lb is not told apart in this run: its time is in net.request\+lb"):
+        what_if(record, read_changes((), ("lb=-50%",), ()))
+
+
+def test_a_change_of_a_layer_that_half_of_the_requests_tell_of_is_doubted(tmp_path: Path) -> None:
+    told = recorded(tmp_path, open_world(500, rate_per_s=0.5))
+    silent = (np.arange(len(told)) % 2 == 0)[:, None]
+    hidden = silent & np.isin(told.call.names, ("engine.queue", "prefill"))
+    block_ns = np.where(hidden, told.call.total_ns, 0).sum(axis=1)
+    call = replace(
+        told.call,
+        names=(*told.call.names, "net+engine"),
+        total_ns=np.column_stack([np.where(hidden, 0, told.call.total_ns), block_ns]),
+        wait_ns=np.column_stack([np.where(hidden, 0, told.call.wait_ns), np.zeros_like(block_ns)]),
+        service_ns=np.column_stack([np.where(hidden, 0, told.call.service_ns), np.zeros_like(block_ns)]),
+        present=np.column_stack([told.call.present & ~(silent & ~np.isin(told.call.names, "gateway.safety")), silent]),
+        sources=(*told.call.sources, ("client",)),
+    )
+    answer = what_if(replace(told, call=call), read_changes((), ("prefill=-50%",), ()))
+    (doubt,) = (one for one in answer.doubts if one.id == "layer_untold")
+    assert doubt.level == "warning"
+    assert "50 % of the requests do not tell of it" in doubt.text
+    whole = what_if(told, read_changes((), ("prefill=-50%",), ()))
+    assert "layer_untold" not in {one.id for one in whole.doubts}
+    saved = [one.prediction("ttft", 0.5).now_ns - one.prediction("ttft", 0.5).predicted_ns for one in (answer, whole)]
+    assert saved[0] < 0.7 * saved[1]
+
+
 # --- loads --------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -6,8 +6,12 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from made_record import closed_world, open_world, recorded
+from made_record import Simulated, closed_world, open_world, recorded, write_run
+from made_record import record_in as made_record_in
 
 from latprof.analysis.whatif.changes import read_changes
 from latprof.analysis.whatif.prediction import what_if
@@ -15,6 +19,7 @@ from latprof.analysis.whatif.record import Record
 from latprof.commands.whatif import record_in
 from latprof.config import load_config
 from latprof.errors import Exit, InconclusiveError, UsageError
+from latprof.observations.columns import Requests
 from latprof.pipeline.simulated import simulate_into_folder
 from latprof.report.whatif.summary import summary
 from latprof.report.whatif.terminal import render
@@ -85,6 +90,19 @@ def test_replicas_behind_a_balancer_are_warned_of_and_named(tmp_path: Path) -> N
     sole = simulated(tmp_path, "sole", prefill={"workers": 4, "cache_blocks": 0})
     assert sole.replicas == {}
     assert "pooled_replicas" not in {doubt.id for doubt in what_if(sole, read_changes(("decode=2",), (), ())).doubts}
+
+
+def test_attempts_that_a_retry_made_good_are_missed(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", Simulated(open_world(300)))
+    requests = Requests.from_arrow(pq.read_table(folder / "requests.parquet"))
+    # The first attempt at every tenth turn failed; its success is the second.
+    tenth = requests.select(np.arange(0, 300, 10))
+    failed = replace(tenth, request=tenth.request + 1_000, error_class=np.array(["server"] * 30, object))
+    second = replace(requests, attempt=np.where(np.arange(300) % 10 == 0, 1, 0))
+    pq.write_table(pa.concat_tables([second.to_arrow(), failed.to_arrow()]), folder / "requests.parquet")
+    answer = what_if(made_record_in(folder), read_changes(("decode=2",), (), ()))
+    (doubt,) = (one for one in answer.doubts if one.id == "left_out")
+    assert "30 of 330 requests failed" in doubt.text
 
 
 def test_the_naive_line_takes_away_no_more_than_there_is(tmp_path: Path) -> None:

@@ -128,6 +128,14 @@ def test_bodies_with_a_length_and_until_close() -> None:
     assert (attempt.succeeded, reader.keep_alive) == (True, False)
 
 
+def test_a_usage_of_no_tokens_is_no_count_of_those_that_came() -> None:
+    zeros = event('{"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}')
+    attempt, _ = take_in([CHUNKED, chunk(TWO), chunk(FOUR), chunk(STOP), chunk(zeros), chunk(DONE) + TAIL])
+    assert (attempt.succeeded, attempt.output_tokens, attempt.tokens_source) == (True, 2, "chunks")
+    attempt, _ = take_in([CHUNKED, chunk(STOP), chunk(zeros), chunk(DONE) + TAIL])
+    assert (attempt.error_class, attempt.output_tokens, attempt.tokens_source) == (ErrorClass.NO_TOKENS, 0, "usage")
+
+
 def test_a_last_event_without_its_empty_line_still_ends_the_stream() -> None:
     attempt, _ = take_in([HEAD + b"\r\n", TWO, DONE[:-2]], close="")
     assert attempt.succeeded

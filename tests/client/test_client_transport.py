@@ -150,6 +150,7 @@ async def test_a_connection_is_not_reused_after_connection_close() -> None:
         ([CHUNKED, chunk(TWO), chunk(b"data: nonsense k-123456\n\n"), chunk(DONE), TAIL], ErrorClass.MALFORMED, 200),
         ([CHUNKED, chunk(b'data: {"error":{"message":"k-123456 broke"}}\n\n'), chunk(DONE), TAIL], ErrorClass.ERROR_EVENT, 200),
         ([CHUNKED, chunk(DONE), TAIL], ErrorClass.NO_TOKENS, 200),
+        ([CHUNKED, chunk(DONE), Do.HANG], ErrorClass.NO_TOKENS, 200),
         ([b"\x15\x03\x01 k-123456"], ErrorClass.MALFORMED, MISSING_NS),
     ],
 )

@@ -14,11 +14,13 @@ import pytest
 from latprof.client.stamps import Attempt
 from latprof.clock import WallAnchor
 from latprof.layers.build import build_layers
-from latprof.layers.evidence import Traces
+from latprof.layers.evidence import Evidence, Hop, Leg, Traces
 from latprof.layers.hops import Order
+from latprof.layers.skew import constraints
 from latprof.layers.sources import SOURCES, haproxy, litellm, llamacpp
 from latprof.layers.table import Layers
 from latprof.observations.columns import Requests
+from latprof.spans.clocks import estimate
 from latprof.spans.span import Scalar, Span, SpanEvent, SpanKind
 from latprof.spans.store import Spans
 from latprof.units import MISSING_NS, NS_PER_MS
@@ -209,6 +211,18 @@ def test_a_gateway_that_tells_no_cut_does_not_own_what_lies_behind_it() -> None:
     assert "lb" not in {name for name in layers.names if column(layers, name)[0] > 0}
 
 
+def test_of_two_proxies_the_one_without_a_cut_does_not_own_what_lies_behind_it() -> None:
+    row, spans, _ = captured()[0]
+    envoy = [s for s in spans if s.resource["service.name"] == "envoy"]
+    egress = next(s for s in envoy if s.kind == SpanKind.CLIENT)
+    begun_ns = egress.start_unix_ns + MS // 10
+    inner = replace(egress, span_id="e" * 16, parent_id=egress.span_id, kind=SpanKind.SERVER, name="ingress", start_unix_ns=begun_ns)
+    row.timing_headers = []
+    layers = build([row], [*envoy, inner])
+    assert 0 < column(layers, "lb")[0] < MS
+    assert column(layers, "net+lb+server")[0] > 10 * MS
+
+
 def test_a_partial_hop_order_leaves_the_others_where_they_are() -> None:
     order = Order(("router",))
     assert order.sorted(["decode", "router", "gateway", "envoy"]) == ("envoy", "gateway", "router", "decode")
@@ -279,6 +293,70 @@ def test_a_real_chain_is_split_hop_by_hop() -> None:
         assert (column(layers, name) > 0).all(), name
     assert not layers.conflicts  # the proxy's own overhead header agrees with its spans
     assert all(not clock.corrected and clock.consistent for clock in layers.clocks)
+
+
+@pytest.mark.parametrize("ahead_ms", [-30, 400])
+def test_a_proxy_that_tells_no_first_token_is_put_where_it_was_asked(ahead_ms: int) -> None:
+    rows = [row for row, _, _ in captured()]
+    spans = [s for _, of_row, _ in captured() for s in of_row]
+    moved = [
+        replace(s, start_unix_ns=s.start_unix_ns + ahead_ms * MS, end_unix_ns=s.end_unix_ns + ahead_ms * MS)
+        if s.resource["service.name"] == "envoy"
+        else s
+        for s in spans
+    ]
+    straight, skew = build(rows, spans), build(rows, moved)
+    (offset,) = (clock for clock in skew.clocks if clock.clock.startswith("envoy"))
+    # Not the middle of the bounds, of which one is the time of the whole answer.
+    assert offset.offset_ns == pytest.approx(-ahead_ms * MS, abs=2 * MS)
+    for name in ("lb", "prefill", "net.request"):
+        assert column(skew, name).mean() == pytest.approx(column(straight, name).mean(), abs=2 * MS), name
+
+
+def test_a_proxy_that_is_passed_again_on_another_host_bounds_its_own_clock() -> None:
+    ahead = 200 * MS  # the clock of the first one
+    evidence = Evidence(
+        hops=(
+            Hop("envoy", "a", MS + ahead, 150 * MS + ahead, span_id="e1", parent_id="c"),
+            Hop("envoy", "b", 20 * MS, 145 * MS, span_id="e2", parent_id="e1l"),
+        ),
+        legs=(
+            Leg("envoy", "a", 2 * MS + ahead, 149 * MS + ahead, span_id="e1l"),
+            Leg("envoy", "b", 21 * MS, 144 * MS, span_id="e2l"),
+        ),
+    )
+    request = Leg("client", "client", 0, 160 * MS, 100 * MS)
+    found = estimate(constraints(evidence, request, Order()), "client")
+    assert found["a"].offset_ns == pytest.approx(-ahead, abs=2 * MS)
+    assert found["b"].offset_ns == 0
+    assert all(clock.consistent for clock in found.values())
+
+
+def test_a_proxy_that_its_balancer_asked_twice_has_two_views() -> None:
+    row, spans, _ = captured()[0]
+    straight = build([row], spans)
+    egress = next(s for s in spans if s.kind == SpanKind.CLIENT)
+
+    def before(one: Span) -> Span:
+        """The same in a first try that ended after 30 ms, 70 ms before the second one began."""
+        start_ns = one.start_unix_ns - 100 * MS
+        end_ns = min(one.end_unix_ns - 100 * MS, egress.start_unix_ns - 70 * MS)
+        parent = one.parent_id if one is egress else f"{one.parent_id[:-1]}x"
+        return replace(one, start_unix_ns=start_ns, end_unix_ns=max(start_ns, end_ns), span_id=f"{one.span_id[:-1]}x", parent_id=parent)
+
+    first = [before(s) for s in spans if s is egress or s.resource["service.name"] == "litellm"]
+    ingress = [replace(s, start_unix_ns=s.start_unix_ns - 100 * MS) if s.name == "ingress" else s for s in spans]
+    tried = replace(row, intended_ns=row.intended_ns - 100 * MS, ready_ns=row.ready_ns - 100 * MS, start_ns=row.start_ns - 100 * MS)
+    tried.send_ns, tried.written_ns = row.send_ns - 100 * MS, row.written_ns - 100 * MS
+    layers = build([tried], [*ingress, *first])
+    for name in ("prefill", "gateway.proxy", "net.request"):
+        assert column(layers, name)[0] >= column(straight, name)[0] > 0, name
+    lost = build([tried], [*ingress, *(s for s in first if s.name != "Received Proxy Server Request")])
+    assert column(lost, "prefill")[0] == column(layers, "prefill")[0]
+    # What the balancer waited before it asked again, and what the first try waited for.
+    assert column(layers, "lb")[0] - column(straight, "lb")[0] == pytest.approx(70 * MS, abs=MS)
+    assert column(layers, "net+server")[0] > 10 * MS
+    assert column(layers, "net.request")[0] < column(straight, "net.request")[0] + 5 * MS
 
 
 def test_headers_alone_still_say_something() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -129,6 +130,78 @@ def test_pools_of_one_rank_stay_beside_each_other() -> None:
     assert layers["prefill"] == 39_000
     assert layers["decode.first"] == 27_000
     assert layers["unattributed@router"] == 10_000 + 1_000 + 6_000
+
+
+def mesh(*more: Hop, parent: str = "e1l") -> dict[str, int]:
+    """A proxy in front of a gateway, the same proxy beside it, and an engine; the gateway passes the context on that it got."""
+    evidence = Evidence(
+        hops=(
+            Hop("envoy", "e1", 1_001_200, 1_150_000, owner="lb", span_id="e1", parent_id="c"),
+            Hop("litellm", "l", 1_003_200, 1_149_000, span_id="l", parent_id="e1l"),
+            Hop("envoy", "e2", 1_020_200, 1_145_000, owner="lb", span_id="e2", parent_id=parent),
+            Hop("llamacpp", "p", 1_022_200, 1_140_000, 1_090_200, "engine.api", "p", "e2l"),
+            *more,
+        ),
+        legs=(
+            Leg("envoy", "e1", 1_002_200, 1_149_000, span_id="e1l"),
+            Leg("litellm", "l", 1_019_200, 1_146_000, span_id="ll"),
+            Leg("envoy", "e2", 1_021_200, 1_144_000, span_id="e2l"),
+        ),
+        pieces=(Piece("llamacpp", "p", "prefill", 1_030_200, 1_090_200, level=0),),
+    )
+    done = tile(evidence)
+    assert_tiles(done)
+    return by_layer(done)
+
+
+def test_a_proxy_that_is_passed_again_lies_where_its_times_say() -> None:
+    layers = mesh()
+    assert layers["prefill"] == 60_000
+    assert (layers["lb"], layers["engine.api"], layers["net.request"]) == (2_000, 8_000, 4_000)
+    assert mesh(parent="ll") == layers  # and where its parent does
+    assert "net+server" not in layers
+
+
+def test_what_begins_after_an_inner_view_is_over_is_the_outer_ones() -> None:
+    evidence = Evidence(
+        hops=(
+            Hop("envoy", "e1", 1_001_200, 1_150_000, owner="lb", span_id="e1", parent_id="c"),
+            Hop("envoy", "e2", 1_020_200, 1_038_200, owner="lb", span_id="e2", parent_id="try1"),
+            Hop("llamacpp", "p", 1_062_200, 1_140_000, 1_090_200, "engine.api", "p", "try2"),
+        ),
+        legs=(
+            Leg("envoy", "e1", 1_002_200, 1_040_200, span_id="try1"),
+            Leg("envoy", "e1", 1_060_200, 1_149_000, span_id="try2"),
+            Leg("envoy", "e2", 1_021_200, 1_037_200, span_id="e2l"),
+        ),
+    )
+    done = tile(evidence)
+    assert_tiles(done)
+    layers = by_layer(done)
+    assert layers["lb"] == 1_000 + 2_000 + 20_000  # its own, the inner one's, and the wait before it asked again
+    assert layers["net.request"] == 1_000 + 18_000 + 2_000
+
+
+@pytest.mark.parametrize("parent", ["ll", "ll2"])
+def test_two_views_that_one_caller_asked_side_by_side_do_not_nest(parent: str) -> None:
+    # The slower one was called first, around the one that answered.
+    evidence = Evidence(
+        hops=(
+            Hop("litellm", "l", 1_003_200, 1_149_000, span_id="l"),
+            Hop("envoy", "e1", 1_020_200, 1_148_000, owner="lb", span_id="e1", parent_id="ll"),
+            Hop("envoy", "e2", 1_030_200, 1_095_000, owner="lb", span_id="e2", parent_id=parent),
+        ),
+        legs=(
+            Leg("litellm", "l", 1_019_200, 1_148_000, span_id="ll"),
+            Leg("litellm", "l", 1_029_200, 1_096_000, span_id="ll2"),
+            Leg("envoy", "e1", 1_021_200, 1_147_000, span_id="e1l"),
+            Leg("envoy", "e2", 1_031_200, 1_094_000, span_id="e2l"),
+        ),
+    )
+    root = client()
+    nest(root, evidence, Order(("litellm", "envoy")), slack_ns=1_000)
+    ((proxy,),) = (leg.hops for leg in root.legs)
+    assert [node.hop.span_id for leg in proxy.legs for node in leg.hops] == ["e1", "e2"]  # beside each other
 
 
 def test_parallel_work_off_the_path_is_listed_and_not_summed() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_run import META, MS, NAMES, made_layers, made_report, made_run
+from made_run import META, MS, NAMES, made_layers, made_report, made_run, made_tasks
 
 from latprof.layers.table import Conflict
 from latprof.report.values import build
@@ -45,6 +45,12 @@ def test_percentiles_are_over_successes_and_counts_over_all() -> None:
     assert report.tokens_per_chunk == 1.0
     assert report.tokens_sources == {"usage": 1_200}
     assert report.valid
+
+
+@pytest.mark.parametrize(("cut", "is_told"), [(20, False), (60, True)])
+def test_tasks_that_the_end_of_the_load_cut_are_missed(cut: int, is_told: bool) -> None:
+    report = made_report(tasks=dataclasses.replace(made_tasks(), incomplete={"cut": cut}))
+    assert ("tasks_cut" in {doubt.id for doubt in report.doubts}) == is_told
 
 
 def test_a_folder_with_nothing_in_it_is_a_report_all_the_same() -> None:

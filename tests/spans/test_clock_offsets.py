@@ -79,6 +79,17 @@ def test_zero_may_miss_the_bounds_by_the_tolerance(beyond_ns: int, corrected: bo
     assert found.offset_ns == (beyond_ns + 500 if corrected else 0)
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(("near", "offset_ms"), [((True, True), 130), ((False, False), 130), ((True, False), 10), ((False, True), 250)])
+def test_a_bound_with_work_in_it_does_not_pull_the_clock(near: tuple[bool, bool], offset_ms: int, swapped: bool) -> None:
+    told = Constraint("far", "client", 10 * NS_PER_MS, 250 * NS_PER_MS, *near)
+    if swapped:
+        told = Constraint(told.reference, told.clock, -told.high_ns, -told.low_ns, told.high_is_near, told.low_is_near)
+    found = estimate([told], "client")["far"]
+    assert found.offset_ns == offset_ms * NS_PER_MS
+    assert (found.low_ns, found.high_ns) == (10 * NS_PER_MS, 250 * NS_PER_MS)
+
+
 def test_two_clocks_of_one_host_are_moved_together() -> None:
     constraints = [
         Constraint("gateway", "client", 249 * NS_PER_MS, 251 * NS_PER_MS),

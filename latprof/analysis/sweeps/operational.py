@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from latprof.analysis.validity.doubts import Doubt
+from latprof.analysis.verdicts.told import MOST_UNTOLD, untold_share
 from latprof.layers.table import IntArray, Layers
 from latprof.layers.vocabulary import belongs_to
 from latprof.observations.columns import Requests, known
@@ -33,7 +34,7 @@ class Station:
 
     ``wait_ns`` is the mean wait before it, ``service_cv2`` the squared coefficient of variation of the service.
 
-    ``is_exact``: its service was told apart from waits and from other layers throughout; if not, the figures are no more than a guide.
+    ``is_exact``: its service was told apart from waits and from other layers throughout, and of nearly all requests; if not, the figures are no more than a guide.
     """
 
     name: str
@@ -97,7 +98,8 @@ def stations(call: Layers, servers: Mapping[str, int], completed_per_s: float) -
             wait_ns = float(call.wait_ns[:, columns].sum(axis=1).mean())
             cv2 = float(service_ns.var()) / demand_ns**2 if demand_ns > 0 else 1.0
             utilisation = completed_per_s * demand_ns / NS_PER_S / count
-            is_exact = not untold_ns.any() and not any(_touches(layer, name) for layer in call.names)
+            is_told = not untold_ns.any() and untold_share(call, name) <= MOST_UNTOLD
+            is_exact = is_told and not any(_touches(layer, name) for layer in call.names)
             found.append((columns[0], Station(name, count, demand_ns, utilisation, wait_ns, cv2, is_exact)))
     return tuple(station for _, station in sorted(found, key=lambda item: item[0]))
 

@@ -66,6 +66,7 @@ def pooled(tables: Sequence[Layers]) -> Pool:
         conflicts=(),
         off_path=(),
         clocks=(),
+        told=None,
     )
     number = np.repeat(np.arange(len(tables)), np.diff(begins))
     return Pool(layers, number, len(tables))

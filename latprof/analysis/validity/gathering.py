@@ -19,6 +19,7 @@ from latprof.analysis.validity.drift import drift
 from latprof.analysis.validity.instrument import Instrument, instrument
 from latprof.analysis.validity.overload import Overload
 from latprof.analysis.validity.passage import client_view, passage
+from latprof.analysis.validity.served import missing_by_service
 from latprof.clock import WallAnchor
 from latprof.layers.table import Layers
 from latprof.layers.vocabulary import UNATTRIBUTED
@@ -57,6 +58,7 @@ def gather(
         stale_retries=_stale_retries(meta),
         ok=counted.ok,
         failed=counted.failed,
+        recovered=counted.recovered,
         errors=counted.errors,
         error_text=_error_text(measured, counted.errors),
         partial=run.partial,
@@ -168,7 +170,7 @@ def _spans(meta: Mapping[str, Any], ok: Requests, spans: Spans) -> dict[str, Any
         "other_spans": max(0, receiver.get("other_spans", 0) - spans.joined.spans),
         "joined_by_answer": sum(trace_id in spans.joined.traces for trace_id in ok.trace_id) if spans.joined.traces else 0,
         "join_refused": spans.joined.refused,
-        "missing_by_service": receiver.get("missing_by_service", {}),
+        "missing_by_service": missing_by_service(ok, spans, receiver.get("missing_by_service", {})),
         "rejected": receiver.get("rejected", {}),
         "span_write_error": receiver.get("write_error", ""),
         "ports_taken": tuple(receiver.get("ports_taken", ())),
@@ -180,6 +182,11 @@ def _layers(layers: Layers, columns: Sequence[Contributions]) -> dict[str, Any]:
         "hops": layers.hops,
         "clocks_corrected": {clock.clock: float(clock.offset_ns) for clock in layers.clocks if clock.corrected},
         "clocks_inconsistent": tuple(clock.clock for clock in layers.clocks if not clock.consistent),
+        "clock_errors": {
+            clock.clock: (float(clock.low_ns - clock.offset_ns), float(clock.high_ns - clock.offset_ns))
+            for clock in layers.clocks
+            if clock.consistent
+        },
         "conflicts": _conflicts(layers),
     }
     if columns and columns[0].value_ns > 0:

@@ -180,7 +180,17 @@ def change(a: Arm, b: Arm, key: Key, tolerance: Tolerance) -> Change:
     unseen, without a span.
     """
     of_a, of_b = figure_beside(a, b, key), figure_beside(b, a, key)
+    if why := _counted_otherwise(a, b, key):
+        return Change(key, of_a, of_b, tolerance.margin(key, of_a.value), why=why)
     return between(key, of_a, of_b, tolerance.margin(key, of_a.value), pairs=are_pairs(a, b))
+
+
+def _counted_otherwise(a: Arm, b: Arm, key: Key) -> str:
+    """Why times per token cannot be compared: one side counts tokens, the other chunks, of which each may hold several."""
+    told = [name for name, arm in (("A", a), ("B", b)) if any(doubt.id == "token_counts" for doubt in arm.doubts)]
+    if key.selector.metric != "tpot" or len(told) != 1 or not (a.runs and b.runs):
+        return ""
+    return f"{told[0]}: not all of its answers have usage, so its time per token may be one per chunk, and that of the other side is not"
 
 
 def between(key: Key, a: Estimate, b: Estimate, margin: float, *, pairs: bool) -> Change:

@@ -24,7 +24,7 @@ from latprof.analysis.quantiles import MIN_BEYOND_EACH, MIN_BEYOND_POOL, FloatAr
 from latprof.analysis.validity.doubts import Doubt
 from latprof.analysis.verdicts.estimates import Estimate, from_figures, without_interval
 from latprof.analysis.verdicts.steady import Steady
-from latprof.analysis.verdicts.told import counts_to, hidden_in, matters, parts
+from latprof.analysis.verdicts.told import MOST_UNTOLD, hidden_in, matters, parts, untold_share
 from latprof.layers.table import Layers
 from latprof.layers.vocabulary import belongs_to, path_order
 from latprof.observations.columns import BoolArray
@@ -139,7 +139,7 @@ def _rows(one: Replication, selector: Selector) -> _Rows:
     layers = one.layers.get(selector.metric)
     if layers is None:
         return _Rows(np.empty(0, np.int64), np.empty(0, np.int64))
-    mine = [index for index, name in enumerate(layers.names) if counts_to(name, selector.layer)]
+    mine = [index for index, name in enumerate(layers.names) if belongs_to(name, selector.layer)]
     return _Rows(layers.total_ns.sum(axis=1), layers.total_ns[:, mine].sum(axis=1))
 
 
@@ -166,7 +166,13 @@ def untold(replications: Sequence[Replication], selector: Selector) -> str:
 def _blind(one: Replication, selector: Selector, p: float | None) -> str:
     """Why a run by itself does not tell of a layer that others know."""
     table = one.layers.get(selector.metric)
-    block = hidden_in(table.names, selector.layer) if selector.layer and table is not None else ""
+    if not selector.layer or table is None:
+        return ""
+    share = untold_share(table, selector.layer, has_one_way=len(one.meta.get("targets", ())) < 2 and not one.meta.get("is_simulated"))
+    if any(belongs_to(name, selector.layer) for name in table.names) and share > MOST_UNTOLD:
+        known = f"{100 * (1 - share):.0f} % of its requests"
+        return f"{one.folder} tells of {selector.layer} in {known} only: in the others it may be in what nobody tells apart"
+    block = hidden_in(table.names, selector.layer)
     if not block or not matters(_rows(one, replace(selector, layer=block)).figure(p), _rows(one, replace(selector, layer="")).figure(p)):
         return ""
     return f"{one.folder} does not tell of {selector.layer}: it may be in {block}"
@@ -177,11 +183,11 @@ def untold_by(names: Sequence[str], selector: Selector) -> str:
     if not selector.layer:
         return ""
     split = [
-        name for name in names if not counts_to(name, selector.layer) and any(belongs_to(part, selector.layer) for part in parts(name))
+        name for name in names if not belongs_to(name, selector.layer) and any(belongs_to(part, selector.layer) for part in parts(name))
     ]
     if split:
         return f"the evidence does not tell {selector.layer} from its neighbours: some of it is in {', '.join(split)}"
-    if not any(counts_to(name, selector.layer) for name in names):
+    if not any(belongs_to(name, selector.layer) for name in names):
         return f"no request tells of {selector.layer} in {selector.metric}; this run knows {', '.join(names) or 'no layers'}"
     return ""
 

@@ -187,7 +187,7 @@ def _only_waiting(part: Part) -> str:
 
 def _unknown(model: Model, layer: str) -> str:
     names = [name for name in model.names if model.work_ns[:, model.names.index(name)].any()]
-    inside = [name for name in names if layer in name.split("+")]
+    inside = [name for name in names if any(belongs_to(part, layer) for part in name.split("+"))]
     if inside:
         return f"{layer} is not told apart in this run: its time is in {inside[0]}; name that, it can be changed as a whole"
     prefixes = {name.split(".")[0] for name in names if "." in name and "@" not in name}

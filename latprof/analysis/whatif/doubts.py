@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 from latprof.analysis.quantiles import MIN_BEYOND, n_eff, rests_on_enough
 from latprof.analysis.validity.doubts import Doubt
+from latprof.analysis.verdicts.told import MOST_UNTOLD, parts, untold_share
 from latprof.analysis.whatif.changes import Change
 from latprof.analysis.whatif.decode_fit import Decode
 from latprof.analysis.whatif.model import Model
 from latprof.analysis.whatif.record import Load, Record
 from latprof.analysis.whatif.replays import Played
+from latprof.layers.call import DECODE
+from latprof.layers.vocabulary import belongs_to
 
 GAP = 0.10
 """A naive line that is off by more is warned of."""
@@ -43,6 +46,7 @@ def doubts_of(found: Findings) -> Iterator[Doubt]:
     yield from _pooled(found)
     yield from _overload(found)
     yield from _left_out(found)
+    yield from _untold(found)
     yield from _task(found)
     yield from _tail(found)
     yield from _naive(found)
@@ -96,6 +100,23 @@ def _left_out(found: Findings) -> Iterator[Doubt]:
             f"{left} of {sent} requests failed or told of no layers, and are left out: what they asked of the stack is missing from the replay",
             "measure again without failures, or below the stack's limits",
         )
+
+
+def _untold(found: Findings) -> Iterator[Doubt]:
+    """What of a changed layer lies in columns that the change leaves alone."""
+    call = found.record.call
+    for layer in dict.fromkeys(change.layer for change in found.changes if change.layer != DECODE):
+        share = untold_share(call, layer)
+        shared = [name for name in call.names if not belongs_to(name, layer) and any(belongs_to(part, layer) for part in parts(name))]
+        where = [f"{100 * share:.0f} % of the requests do not tell of it"] if share > MOST_UNTOLD else []
+        where += [f"some of it is in {name}" for name in shared if call.total_ns[:, call.names.index(name)].any()]
+        if where:
+            yield Doubt(
+                "layer_untold",
+                "warning",
+                f"only what is known of {layer} was changed: {' and '.join(where)}, so the change is likely to do more than is predicted",
+                "record a run whose hops all send their spans, of every request",
+            )
 
 
 def _task(found: Findings) -> Iterator[Doubt]:

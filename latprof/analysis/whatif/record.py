@@ -54,7 +54,7 @@ class Record:
     """The measured successes of a run by intended start; columns of shape (n,) beside the call's layers, whose rows are in the same order.
 
     ``tokens`` are those that were streamed, 0 where they are not known. ``rest_ns`` passes between the last token and the end of the request. ``left_out`` counts measured
-    requests that are not here: they failed, or nothing tells of their layers. ``shares_engine``: prompts and answers were computed in the same
+    requests that are not here, attempts that a retry made good among them: they failed, or nothing tells of their layers. ``shares_engine``: prompts and answers were computed in the same
     iterations, as far as the run says so. ``replicas`` are by layer those among which a balancer shares out its ``stations``, where more than one.
     ``presets`` are what the stack took from presets, as run.json holds it.
     """
@@ -99,7 +99,6 @@ def record_of(run: Run, call: Layers, steps: Steps) -> Record:
     streamed = streamed_tokens(requests, run.chunks)
     tokens = np.where(known(streamed), streamed, requests.token_chunks)
     rest_ns = elapsed_ns(requests.last_token_ns, requests.end_ns)
-    first_attempts = run.requests.measured & (run.requests.attempt == 0)
     return Record(
         call=call,
         intended_ns=requests.intended_ns,
@@ -110,7 +109,7 @@ def record_of(run: Run, call: Layers, steps: Steps) -> Record:
         stations={str(layer): int(servers) for layer, servers in (run.meta.get("stations") or {}).items()},
         replicas={str(layer): int(n) for layer, n in (run.meta.get("replicas") or {}).items() if int(n) > 1},
         arrival_model=str(run.meta.get("arrival_model", "unknown")),
-        left_out=max(0, int(first_attempts.sum()) - len(order)),
+        left_out=int(run.requests.measured.sum()) - len(order),
         shares_engine=_shares_engine(run.meta),
         folder=str(run.folder),
         presets=tuple(run.meta.get("presets", ())),

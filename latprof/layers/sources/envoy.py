@@ -16,20 +16,20 @@ _HOP = "envoy"
 def evidence(traces: Traces) -> Evidence:
     """Envoy's hop and its legs upstream."""
     spans = [span for span in traces.spans if _is_envoy(span)]
-    has_legs = any(span.kind == SpanKind.CLIENT for span in spans)
-    owner = "lb" if has_legs else merged("lb", "net", "server")  # without a cut the upstream is in it
+    cut = {span.parent_id for span in spans if span.kind == SpanKind.CLIENT}
     return Evidence(
-        hops=tuple(
-            Hop(_HOP, clock_of(span), span.start_unix_ns, span.end_unix_ns, owner=owner, span_id=span.span_id, parent_id=span.parent_id)
-            for span in spans
-            if span.kind == SpanKind.SERVER
-        ),
+        hops=tuple(_hop(span, is_cut=span.span_id in cut) for span in spans if span.kind == SpanKind.SERVER),
         legs=tuple(
             Leg(_HOP, clock_of(span), span.start_unix_ns, span.end_unix_ns, span_id=span.span_id)
             for span in spans
             if span.kind == SpanKind.CLIENT
         ),
     )
+
+
+def _hop(span: Span, *, is_cut: bool) -> Hop:
+    owner = "lb" if is_cut else merged("lb", "net", "server")  # without a cut the upstream is in it; of several in a mesh one may have none
+    return Hop(_HOP, clock_of(span), span.start_unix_ns, span.end_unix_ns, owner=owner, span_id=span.span_id, parent_id=span.parent_id)
 
 
 def _is_envoy(span: Span) -> bool:

@@ -34,6 +34,7 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     outcome.interrupted,
     sample.small_sample,
     sample.drifted,
+    sample.tasks_cut,
     attribution.buffering,
     attribution.undelayed,
     attribution.residual,
@@ -42,6 +43,7 @@ DOUBTS: tuple[Callable[[Facts], Doubt | None], ...] = (
     evidence.port_taken,
     evidence.spans_lost,
     attribution.clock_skew,
+    attribution.clock_errors,
     attribution.conflicts,
     tokens.token_counts,
     tokens.reasoning,
@@ -61,6 +63,7 @@ OF_SIMULATIONS: tuple[Callable[[Facts], Doubt | None], ...] = (
     stub.laws_broken,
     sample.small_sample,
     sample.drifted,
+    sample.tasks_cut,
     stub.assumptions,
     load.cap_held,
 )

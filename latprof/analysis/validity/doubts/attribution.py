@@ -5,7 +5,7 @@ from __future__ import annotations
 from latprof.analysis.validity.doubts.doubt import Doubt
 from latprof.analysis.validity.doubts.facts import Facts
 from latprof.analysis.validity.doubts.words import all_of, counted, in_ms, percent
-from latprof.units import ms
+from latprof.units import NS_PER_MS, ms
 
 
 def residual(facts: Facts) -> Doubt | None:
@@ -32,6 +32,17 @@ def clock_skew(facts: Facts) -> Doubt | None:
     return Doubt(
         "clock_skew", "note", f"clocks differ and were corrected: {offsets}", "none needed; durations inside a hop are not touched"
     )
+
+
+def clock_errors(facts: Facts) -> Doubt | None:
+    """Stamps that do not say when the first token passed tie a clock to the client's by no more than the whole answer."""
+    least_ns = max(NS_PER_MS, 0.05 * facts.ttft_p50_ns)
+    loose = {clock: (low, high) for clock, (low, high) in facts.clock_errors.items() if high - low > least_ns}
+    if not loose:
+        return None
+    told = ", ".join(f"{clock} by {ms(low_ns):+.2f} to {ms(high_ns):+.2f} ms" for clock, (low_ns, high_ns) in loose.items())
+    text = f"clocks may be off from where they were put: {told}; by so much net.request may be too long, and what lies behind it too short"
+    return Doubt("clock_errors", "note", text, "let NTP or PTP hold these clocks; the sum of all layers is exact all the same")
 
 
 def conflicts(facts: Facts) -> Doubt | None:

@@ -37,6 +37,7 @@ class Facts:
     stale_retries: int = 0
     ok: int = 0
     failed: int = 0
+    recovered: int = 0  # of the failed: their turns succeeded when they were sent again
     errors: Mapping[str, int] = field(default_factory=dict)
     error_text: str = ""  # what the first failure of the most frequent class said, redacted by the client
     partial: bool = False
@@ -68,6 +69,8 @@ class Facts:
     first_half_p50_ns: float = UNKNOWN
     second_half_p50_ns: float = UNKNOWN
     halves_apart: float = UNKNOWN  # standard errors
+    tasks: int = 0  # sessions of several steps that came to their end
+    tasks_cut: int = 0  # and those that the end of the load cut short
     tokens_not_from_usage: int = 0
     reasoning_unstreamed: int = 0  # answers with reasoning in their usage that no chunk bore
     stream_options_dropped: bool = False
@@ -87,6 +90,7 @@ class Facts:
     services: tuple[str, ...] = ()
     clocks_corrected: Mapping[str, float] = field(default_factory=dict)  # clock -> offset in ns
     clocks_inconsistent: tuple[str, ...] = ()
+    clock_errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # clock -> ns it may yet be off by, down and up
     conflicts: Mapping[str, int] = field(default_factory=dict)  # layer -> requests
     buffering: Buffering | None = None
     # the causal check

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latprof.analysis.validity.doubts.doubt import Doubt
+from latprof.analysis.validity.doubts.doubt import Doubt, Level
 from latprof.analysis.validity.doubts.facts import Facts
 from latprof.analysis.validity.doubts.words import counted, percent
 
@@ -25,12 +25,18 @@ def no_success(facts: Facts) -> Doubt | None:
 
 def failures(facts: Facts) -> Doubt | None:
     """Percentiles are over successes: failures leave the slowest out."""
-    rows = facts.ok + facts.failed
-    share = facts.failed / rows if rows else 0.0
-    if not facts.ok or share <= 0.01:
+    rows, lost = facts.ok + facts.failed, facts.failed - facts.recovered
+    share, lost_share = (number / rows if rows else 0.0 for number in (facts.failed, lost))
+    if not facts.ok or (share <= 0.01 and lost_share <= 0.002):
         return None
-    text = f"{facts.failed} of {rows} requests failed ({percent(share)}): {counted(facts.errors)}{_said(facts)}; percentiles leave them out"
-    return Doubt("failures", "fatal" if share > 0.05 else "warning", text, "lower the rate, or look at the server's log for these errors")
+    level: Level = "fatal" if lost_share > 0.05 else "warning" if share > 0.01 else "note"
+    left_out = "percentiles leave them out"
+    if facts.recovered:
+        left_out = f"{facts.recovered} of them were made good by a retry, timed from the first start; percentiles leave out the rest"
+    elif level == "note":
+        left_out += f": were they the slowest, p99 would be the p{99 * (1 - lost_share):.1f} of all"
+    text = f"{facts.failed} of {rows} requests failed ({percent(share)}): {counted(facts.errors)}{_said(facts)}; {left_out}"
+    return Doubt("failures", level, text, "lower the rate, or look at the server's log for these errors")
 
 
 def not_sent(facts: Facts) -> Doubt | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from latprof.analysis.validity.doubts.doubt import Doubt
 from latprof.analysis.validity.doubts.facts import UNKNOWN, Facts
-from latprof.analysis.validity.doubts.words import all_of, in_ms
+from latprof.analysis.validity.doubts.words import all_of, in_ms, percent
 
 
 def small_sample(facts: Facts) -> Doubt | None:
@@ -43,6 +43,20 @@ def drifted(facts: Facts) -> Doubt | None:
         cause, remedy = "a cold start", "lengthen load.warmup, or run longer"
     halves = f"from {in_ms(facts.first_half_p50_ns)} in the first half to {in_ms(facts.second_half_p50_ns)} in the second"
     return Doubt("drift", "warning", f"no steady state: TTFT p50 went {halves}; likely {cause}", remedy)
+
+
+def tasks_cut(facts: Facts) -> Doubt | None:
+    """Of tasks that time ends, the short ones come to their end: the longer one takes, the likelier it is left out."""
+    every = facts.tasks + facts.tasks_cut
+    share = facts.tasks_cut / every if every else 0.0
+    if share <= 0.05 or facts.interrupted or facts.partial:
+        return None
+    text = (
+        f"the end of the load cut {facts.tasks_cut} of {every} tasks short ({percent(share)}), the longer ones rather than the others: figures of"
+        " the task are of those that came to their end, and too short"
+    )
+    remedy = "let a number of sessions end the load (load.num_requests), or make it many times as long as a task"
+    return Doubt("tasks_cut", "warning", text, remedy)
 
 
 def _change(facts: Facts) -> float:
