@@ -120,6 +120,12 @@ def test_each_fact_raises_its_doubt_and_no_other(change: dict[str, Any], name: s
     assert raised.remedy
 
 
+def test_a_share_of_the_mean_is_not_said_to_be_one_at_p50() -> None:
+    few = dataclasses.replace(CLEAN, unattributed_share_p50=0.3, refused=("p50", "p90", "p99"))
+    (said,) = [doubt.text for doubt in doubts(few) if doubt.id == "residual"]
+    assert "30 % of TTFT in the mean is inside" in said
+
+
 # Just inside every limit.
 @pytest.mark.parametrize(
     "change",

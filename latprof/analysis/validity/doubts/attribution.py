@@ -13,11 +13,10 @@ def residual(facts: Facts) -> Doubt | None:
     share = facts.unattributed_share_p50
     if not share > 0.05:
         return None
-    where = all_of(facts.unattributed)
+    at = "in the mean" if "p50" in facts.refused else "at p50"
+    text = f"{percent(share)} of TTFT {at} is inside {all_of(facts.unattributed)} and no layer claims it"
     if share > 0.25:
-        text = f"the stack tells too little: {percent(share)} of TTFT at p50 is inside {where} and no layer claims it"
-    else:
-        text = f"{percent(share)} of TTFT at p50 is inside {where} and no layer claims it"
+        text = f"the stack tells too little: {text}"
     return Doubt("residual", "warning", text, "add spans inside these hops, or read the other layers as lower bounds")
 
 
