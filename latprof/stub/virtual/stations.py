@@ -47,6 +47,15 @@ class VirtualStation:
         """When the call that comes now has been served; calls come in order of time."""
         return _through((self,), now_ns, call)
 
+    def wait_ns(self, now_ns: int) -> int:
+        """How long the next call waits where none of the servers that were ever needed is free: not at all, if there is another."""
+        if len(self.free_ns) < self.servers:
+            heappush(self.free_ns, now_ns)
+            return 0
+        waited_ns = self.free_ns[0] - now_ns
+        self.waited_ns += waited_ns
+        return waited_ns
+
     def read(self, now_ns: int) -> Reading:
         """The integrals up to now.
 
@@ -62,22 +71,17 @@ class VirtualStation:
 def _through(stations: Sequence[VirtualStation], now_ns: int, call: Call) -> int:
     """When the call that comes to the first of ``stations`` now leaves the last: 0.22 µs each, and 0.31 where each is asked by a call of its own."""
     marks = call.marks
-    put: Callable[[list[int], int], object]
     for station in stations:
         service_ns = station.always_ns
         if service_ns is None:
             service_ns = station.of_call(call)
         station.busy_ns += service_ns
-        free_ns, waited_ns, put = station.free_ns, 0, heapreplace
+        free_ns, waited_ns = station.free_ns, 0
         if free_ns[0] > now_ns:
-            if len(free_ns) < station.servers:
-                put = heappush
-            else:
-                waited_ns = free_ns[0] - now_ns
-                station.waited_ns += waited_ns
+            waited_ns = station.wait_ns(now_ns)
         marks += (waited_ns, service_ns)
         now_ns += waited_ns + service_ns
-        put(free_ns, now_ns)
+        heapreplace(free_ns, now_ns)
     return now_ns
 
 
