@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,7 @@ def generate(what: Path | None, settings: Workload, *, sessions: int, rate_per_s
 
 
 def _started(outlines: Outlines, offsets_ns: Sequence[int]) -> Iterable[Outline]:
-    return (replace(outlines.outline(i), offset_ns=offset_ns, name=str(i)) for i, offset_ns in enumerate(offsets_ns))
+    return (outlines.outline(i)._replace(offset_ns=offset_ns, name=str(i)) for i, offset_ns in enumerate(offsets_ns))
 
 
 def _settings(what: Path | None, settings: Workload, seed: int) -> tuple[Workload, int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -89,7 +90,12 @@ class SegmentsWriter:
     def pool(self, pool: int, segments: Sequence[PoolRun]) -> None:
         """More runs of pool number ``pool``."""
         if segments:
-            self._waiting.append(np.column_stack([np.full(len(segments), pool), np.array(segments, np.int64)]))
+            rows = np.empty((len(segments), 5), np.int64)
+            rows[:, 0] = pool
+            rows[:, 1:] = np.fromiter(chain.from_iterable(segments), np.int64, 4 * len(segments)).reshape(
+                -1, 4
+            )  # half the time of np.array
+            self._waiting.append(rows)
             self._waiting_rows += len(segments)
         if self._waiting_rows >= _BATCH_ROWS:
             self._write_waiting()

@@ -29,10 +29,9 @@ class Source:
 
     def steps(self, outline: Outline, number: int) -> tuple[VirtualTurn | VirtualTool, ...]:
         """Its steps as the simulator takes them."""
-        lap = lap_of(self.outlines, number)
-        only = outline.steps[0]
-        if len(outline.steps) == 1 and isinstance(only, TurnOutline):
-            return (self._turn(only, self.naming.only_turn(only, number, lap)),)
+        lap, steps = lap_of(self.outlines, number), outline.steps
+        if len(steps) == 1 and isinstance(steps[0], TurnOutline):
+            return (self._turn(steps[0], self.naming.only_turn(steps[0], number, lap)),)
         sent = self.naming.turns(outline, number, lap)
         return tuple(
             VirtualTool(step.takes_ns, step.after) if isinstance(step, Tool) else self._turn(step, sent[index])
@@ -41,7 +40,7 @@ class Source:
 
     def _turn(self, step: TurnOutline, asked: Bare) -> VirtualTurn:
         message_tokens, prompt_tokens, blocks, lone_blocks = asked
-        output_tokens = max(1, self.naming.output_tokens(step))
+        output_tokens = self.naming.output_tokens(step) or 1  # a recorded answer can be empty
         # A turn needs the answer that it continues, whatever else it comes after.
         before = step.after if step.context == NO_CONTEXT else (*step.after, step.context)
         return VirtualTurn(

@@ -94,7 +94,7 @@ class _Stack:
         self._integrals: dict[str, Sequence[Integrated]] = {
             **{name: [station] for name, station in stations.items()},
             **self._engine.integrals,
-            CALLS: [self._clients.integral],
+            CALLS: [self._clients],
         }
         self._marks: list[dict[str, Reading]] = []
 

@@ -1,13 +1,15 @@
 """A session before its text is made: its graph, its times and its lengths, and the text itself where a trace has it.
 
 Readers and synthetic workloads make outlines; `writing` turns one into a session for one tokenizer. Outlines are small: what a workload is can be
-told, and written to a file, without a word of text.
+told, and written to a file, without a word of text. A simulation draws them by the million: a tuple takes a quarter of the time that a frozen
+class takes to make.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from latprof.workload.sessions import NO_CONTEXT, Role, Tool
 
@@ -37,8 +39,7 @@ Told = str | Made
 """A text as it was told: recorded, or to be made."""
 
 
-@dataclass(frozen=True, slots=True)
-class TurnOutline:
+class TurnOutline(NamedTuple):
     """One exchange, as `latprof.workload.sessions.Turn` has it; ``prompt`` is the new message alone.
 
     ``output_tokens`` None: as long as the recorded answer. ``answer`` None: a planned one of ``output_tokens`` is made.
@@ -58,8 +59,7 @@ class TurnOutline:
 StepOutline = TurnOutline | Tool
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
+class Outline(NamedTuple):
     """One session: its start, ns from the start of its workload, and its steps. ``name`` is what its trace calls it."""
 
     offset_ns: int
@@ -94,7 +94,7 @@ def in_order(sessions: Sequence[Outline], *, window_ns: int | None = None, is_ti
     """The trace of sessions that came in any order and with any zero; those that start ``window_ns`` after the first, or later, are left out."""
     ordered = sorted(sessions, key=lambda session: session.offset_ns)
     first_ns = ordered[0].offset_ns if ordered else 0
-    shifted = (replace(session, offset_ns=session.offset_ns - first_ns) for session in ordered)
+    shifted = (session._replace(offset_ns=session.offset_ns - first_ns) for session in ordered)
     return Trace(tuple(session for session in shifted if window_ns is None or session.offset_ns < window_ns), is_timed)
 
 
@@ -107,7 +107,7 @@ def scaled(session: Outline, time_scale: float) -> Outline:
         if isinstance(step, Tool):
             return replace(step, takes_ns=round(step.takes_ns / time_scale))
         at_ns = None if step.at_ns is None else round(step.at_ns / time_scale)
-        return replace(step, think_ns=round(step.think_ns / time_scale), at_ns=at_ns)
+        return step._replace(think_ns=round(step.think_ns / time_scale), at_ns=at_ns)
 
     return Outline(round(session.offset_ns / time_scale), tuple(map(sooner, session.steps)), session.name)
 

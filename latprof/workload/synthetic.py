@@ -10,12 +10,11 @@ Every draw is keyed by (seed, session, step, purpose): a session is the same wha
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 
 from latprof import config
 from latprof.config import ServiceTime, ShareLaw, TokenCount
-from latprof.workload.draws import chance, check_law, counter, drawn_share, duration_ns, token_count
+from latprof.workload.draws import chance, check_law, counter, drawn_share, duration_ns, sharer, token_count
 from latprof.workload.outline import Made, Outline, StepOutline, TurnOutline
 from latprof.workload.presets import PRESETS
 from latprof.workload.sessions import NO_CONTEXT, Tool
@@ -56,11 +55,10 @@ def _is_one(law: TokenCount) -> bool:
 def _single_calls(laws: config.Workload, seed: int) -> Callable[[int], Outline]:
     """Sessions of one call: as `_Drawing` has them, at a third of the time. Most workloads are such, and a simulation draws them by the million."""
     prompt_tokens, output_tokens = counter(laws.prompt_tokens, "prompt_tokens"), counter(laws.output_tokens, "output_tokens")
-    cached_share, most_tokens = laws.cached_share, laws.max_context_tokens
+    cached_share, most_tokens = sharer(laws.cached_share, "cached_share"), laws.max_context_tokens
 
     def outline(session: int) -> Outline:
-        share = drawn_share(cached_share, seed, session, 0, "cached_share")
-        asked = _beginning(min(prompt_tokens(seed, session, 0), most_tokens), share)
+        asked = _beginning(min(prompt_tokens(seed, session, 0), most_tokens), cached_share(seed, session, 0))
         return Outline(0, (TurnOutline(asked, output_tokens(seed, session, 0)),))
 
     return outline
@@ -100,7 +98,7 @@ class _Drawing:
             message_tokens = self._count(laws.reply_tokens or laws.prompt_tokens, "reply_tokens", number)
             last = self._call(message_tokens, context, after)
         if think_ns:
-            self._steps[number] = replace(self._turn(number), think_ns=think_ns)
+            self._steps[number] = self._turn(number)._replace(think_ns=think_ns)
         for _ in range(self._count(laws.calls, "calls", number) - 1):
             last = self._after_tools(last, may_delegate=True)
         return last

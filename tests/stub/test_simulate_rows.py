@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from virtual_queues import one_turn, stack
 
 from latprof.queues.station import Station
 from latprof.stub.virtual.calendar import Calendar
+from latprof.stub.virtual.call import Call, VirtualPhase
+from latprof.stub.virtual.clients import Clients
+from latprof.stub.virtual.engines import ENGINE, colocated
 from latprof.stub.virtual.integrals import Integral, Reading
 from latprof.stub.virtual.stations import VirtualStation, chain
 
@@ -117,3 +121,22 @@ def test_a_station_is_not_read_while_somebody_is_there() -> None:
     with pytest.raises(RuntimeError, match="leaves at 100 ns"):
         station.read(99)
     assert station.read(100) == Reading(100, 100)
+
+
+def test_neither_a_replica_nor_the_stack_is_read_while_a_call_is_there() -> None:
+    calendar = Calendar()
+    stub = stack(engine={"mode": "colocated"}, decode={"t1": "1ms"})
+    clients = Clients(calendar, stub.seed, [VirtualPhase([one_turn(0, 0, output_tokens=3)])], lambda _: None)
+    engine = colocated(calendar, stub, lambda at_ns, call: calendar.at(at_ns, clients.answered, call), lambda _pool, _segments: None)
+    replica = engine.integrals[ENGINE][0]
+
+    def sent(now_ns: int, call: Call) -> None:
+        engine.arrive(now_ns, call)
+        for one in (replica, clients):
+            with pytest.raises(RuntimeError, match="when 1 calls are"):
+                one.read(now_ns)
+
+    clients.start(sent)
+    end_ns = calendar.run()
+    assert end_ns == 2_000_000
+    assert replica.read(end_ns) == clients.read(end_ns) == Reading(end_ns, end_ns)

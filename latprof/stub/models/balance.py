@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -33,7 +33,7 @@ class Balancer:
         self._slack = slack
         self._turn = -1
         # Replicas by how many requests they have, each in order of coming to it: the fewest is found without a search.
-        self._levels: dict[int, OrderedDict[int, None]] = {0: OrderedDict.fromkeys(range(replicas))}
+        self._levels: defaultdict[int, OrderedDict[int, None]] = defaultdict(OrderedDict, {0: OrderedDict.fromkeys(range(replicas))})
         self._fewest = 0
         self._sent = Recent(index_blocks)  # block -> the replica that was sent it last
         self._pick = {
@@ -50,8 +50,6 @@ class Balancer:
     def begun(self, replica: int) -> None:
         """A request was sent to ``replica``."""
         self._move(replica, 1)
-        if not self._levels[self._fewest]:
-            self._fewest += 1
 
     def ended(self, replica: int) -> None:
         """A request of ``replica`` is over, however it ended.
@@ -62,15 +60,14 @@ class Balancer:
         if self.outstanding[replica] == 0:
             raise RuntimeError(f"replica {replica} has no request that could end")
         self._move(replica, -1)
-        self._fewest = min(self._fewest, self.outstanding[replica])
 
     def _move(self, replica: int, by: int) -> None:
-        level = self.outstanding[replica]
-        del self._levels[level][replica]
+        levels, level = self._levels, self.outstanding[replica]
+        del levels[level][replica]
         self.outstanding[replica] = level = level + by
-        if level not in self._levels:
-            self._levels[level] = OrderedDict()
-        self._levels[level][replica] = None
+        levels[level][replica] = None
+        if level < self._fewest or not levels[self._fewest]:
+            self._fewest += by
 
     def _in_turn(self, _blocks: Sequence[int], _key: Key, _lone_blocks: int) -> int:
         self._turn = (self._turn + 1) % self.replicas

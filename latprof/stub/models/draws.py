@@ -63,7 +63,7 @@ def sampler(law: ServiceTime, purpose: str) -> Callable[[Key], int]:
     def drawn_ns(key: Key) -> int:
         hashed = empty.copy()  # in a third of the time that making one takes
         hashed.update(text % key)
-        return max(0, round(mean_ns * exp(sigma * inverse(((number(hashed.digest(), "big") >> 12) + 0.5) * _UNIT) - half)))
+        return round(mean_ns * exp(sigma * inverse(((number(hashed.digest(), "big") >> 12) + 0.5) * _UNIT) - half))
 
     return drawn_ns
 

@@ -17,7 +17,7 @@ from latprof.stub.models.batch import Prompts, Streams
 from latprof.stub.models.costs import KV_UNITS, TICK_BITS, Costs
 from latprof.stub.models.jobs import UNLIMITED, Happened, Job, Kind, Limits, Plain, Present
 from latprof.stub.models.prefill import PrefixCache
-from latprof.stub.models.steps import Segment, SegmentLog, iterations_until
+from latprof.stub.models.steps import Segment, Step, iterations_until, segments_of
 
 __all__ = ["UNLIMITED", "Engine", "Happened", "Job", "Kind", "Limits", "Segment"]
 
@@ -39,6 +39,8 @@ class Engine(Generic[J]):
         if limits.accepted_tokens < 1:
             raise ValueError(f"an iteration makes at least one token per stream, got {limits.accepted_tokens:g}")
         self.limits = limits
+        self.next_ns: int | None = None
+        """When ``advance`` should be called if nobody arrives or leaves before; None while there is nothing to do."""
         self._costs = costs
         self._present: dict[J, Present[J]] = {}
         self._prompts: Prompts[J] = Prompts(limits)
@@ -49,21 +51,11 @@ class Engine(Generic[J]):
         self._leaving: list[Present[J]] = []  # are no more from the next boundary on
         self._out: list[Plain[J]] = []
         self._untold = False  # something was due that a driver who came or left for another reason has not heard of
-        self._log = SegmentLog()
+        self._log: list[Step] = []  # steps that are over, until they are taken
         self._done = 0  # iterations
-        # The present step: `_count` iterations from tick `_start` to tick `_end`. `_count` 0 means idle.
+        # The present step: `_count` iterations from tick `_start` to tick `_end`. `_count` 0 means idle: that has no end.
         self._start = self._base = self._growth = self._count = self._end = 0
-        self._end_ns = -1
-
-    @property
-    def next_ns(self) -> int | None:
-        """When ``advance`` should be called if nobody arrives or leaves before; None while there is nothing to do."""
-        if self._untold:
-            return self._out[0][2]
-        if self._held:
-            due_ns = self._held[0][0]
-            return min(due_ns, self._end_ns) if self._count else due_ns
-        return self._end_ns if self._count else None
+        self._end_ns = UNLIMITED
 
     @property
     def cache(self) -> PrefixCache:
@@ -95,14 +87,16 @@ class Engine(Generic[J]):
         Raises:
             ValueError: it can never fit, or has no tokens to read or to make, or is here already.
         """
-        came = Present(job, self._prompts.blocks_of(job))
+        prompts = self._prompts
+        came = Present(job, prompts.blocks_of(job))
         if came.reserved > self.limits.kv_blocks or job.prompt_tokens < 1 or job.output_tokens < 1 or job.job in self._present:
             raise ValueError(self._unfit(came))
         self._catch_up(now_ns)
         self._present[job.job] = came
-        self._prompts.waiting.append(came)
-        if len(self._prompts.waiting) == 1 and self._prompts.has_place(came):
+        prompts.waiting.append(came)
+        if len(prompts.waiting) == 1 and prompts.has_place(came):
             self._interrupt(now_ns)
+        self._note_next()
 
     def advance(self, now_ns: int) -> list[Happened[J]]:
         """Everything that is due up to and including ``now_ns``, in order of time."""
@@ -113,6 +107,7 @@ class Engine(Generic[J]):
         self._run(now_ns)
         out, self._out = self._out, []
         self._untold = False
+        self._note_next()
         return out
 
     def leave(self, now_ns: int, job: J) -> None:
@@ -120,6 +115,7 @@ class Engine(Generic[J]):
         self._catch_up(now_ns)
         gone = self._present.pop(job, None)
         if gone is None:
+            self._note_next()
             return
         gone.gone = True
         if gone.computed >= 0:
@@ -129,10 +125,12 @@ class Engine(Generic[J]):
         if not self._count:
             self._drop_leaving()
         self._interrupt(now_ns)
+        self._note_next()
 
     def take_segments(self) -> list[Segment]:
         """The iterations that are over since last asked, as runs of equal steps; each run's total is exact."""
-        return self._log.take()
+        taken, self._log = self._log, []
+        return segments_of(taken)
 
     def boundary_after(self, now_ns: int) -> tuple[int | None, int]:
         """For a driver that sends every token: when the iteration under way just after ``now_ns`` ends (None: nothing runs), and how many are over."""
@@ -150,22 +148,26 @@ class Engine(Generic[J]):
 
     def _run(self, now_ns: int) -> None:
         """Up to and including ``now_ns``. What is held until a boundary's instant goes before the boundary."""
-        while True:
-            due_ns = self._held[0][0] if self._held else UNLIMITED
-            if self._count and self._end_ns < due_ns:
-                if self._end_ns > now_ns:
-                    return
-                self._finish_step()
-            elif due_ns <= now_ns:
-                self._release(due_ns)
+        held = self._held
+        while self._end_ns <= now_ns or (held and held[0][0] <= now_ns):
+            if held and held[0][0] <= self._end_ns:
+                self._release(held[0][0])
             else:
-                return
+                self._finish_step()
 
     def _catch_up(self, now_ns: int) -> None:
         """Before somebody comes or goes: what is due happens first."""
-        if (self._count and self._end_ns <= now_ns) or (self._held and self._held[0][0] <= now_ns):
+        if self._end_ns <= now_ns or (self._held and self._held[0][0] <= now_ns):
             self._run(now_ns)
             self._untold = bool(self._out)
+
+    def _note_next(self) -> None:
+        due_ns = self._end_ns
+        if self._untold:
+            due_ns = self._out[0][2]
+        elif self._held:
+            due_ns = min(self._held[0][0], due_ns)
+        self.next_ns = None if due_ns == UNLIMITED else due_ns
 
     def _interrupt(self, now_ns: int) -> None:
         """Somebody came or went: the present step ends with the iteration under way, or is planned again if no time has passed in it."""
@@ -183,30 +185,29 @@ class Engine(Generic[J]):
 
     def _cut(self, count: int) -> None:
         self._count = count
-        self._end = self._start + count * self._base + self._growth * (count * (count - 1) // 2)
+        self._end = self._start + count * self._base
+        if self._growth:
+            self._end += self._growth * (count * (count - 1) // 2)
         self._end_ns = self._end >> TICK_BITS
 
     def _finish_step(self) -> None:
         count, now_ns = self._count, self._end_ns
-        self._log.add(self._done, self._start, self._base, self._growth, count)
+        self._log.append((self._done, self._start, self._base, self._growth, count))
         self._start = self._end
-        self._done += count
-        for who in self._streams.passed(count, self._done):
-            self._over(now_ns, who)
+        self._done = done = self._done + count
+        if self._streams.next_end <= done:
+            for who in self._streams.ended(done):
+                self._over(now_ns, who)
         if self._prompts.tokens:
             for who in self._prompts.computed():
-                who.joined = self._done
-                self._computed(now_ns, who)
+                who.joined = done
+                if who.asked.prefill_extra_ns > 0:
+                    self._hold(now_ns + who.asked.prefill_extra_ns, who, prefilled=False)
+                else:
+                    self._prefilled(now_ns, who)
         if self._leaving:
             self._drop_leaving()
         self._begin()
-
-    def _computed(self, now_ns: int, who: Present[J]) -> None:
-        extra_ns = who.asked.prefill_extra_ns
-        if extra_ns > 0:
-            self._hold(now_ns + extra_ns, who, prefilled=False)
-        else:
-            self._prefilled(now_ns, who)
 
     def _prefilled(self, now_ns: int, who: Present[J]) -> None:
         """Its prompt is computed and let go."""
@@ -234,7 +235,7 @@ class Engine(Generic[J]):
     def _give_back(self, who: Present[J]) -> None:
         self._prompts.give_back(who)
         if who.streams:
-            self._streams.leave(who, self._done)
+            self._streams.leave(who)
 
     def _drop_leaving(self) -> None:
         for who in self._leaving:
@@ -268,26 +269,25 @@ class Engine(Generic[J]):
     # --- the next iteration --------------------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """A boundary: whose first token is out decodes from now on, and the token budget is whole again."""
+        """A boundary: whose first token is out decodes from now on."""
         if self._joining:
             for who in self._joining:
                 if not who.gone:
                     self._streams.join(who)
             self._joining.clear()
-        self._prompts.begin()
         self._plan()
 
     def _plan(self) -> None:
         """What the iterations from here on do, up to the next boundary at which that can change."""
         prompts, streams, growth = self._prompts, self._streams, 0
-        if prompts.wanting:
+        if prompts.waiting or prompts.partial is not None:
             for who in prompts.admit(streams.count):
                 self._out.append(("begun", who.asked.job, self._start >> TICK_BITS, who.cached, self._done))
         if prompts.tokens:
-            base = self._costs.mixed(streams.count, streams.kv, prompts.tokens, prompts.pairs2, prompts.context)
+            base = self._costs.mixed(streams.count, streams.kv(self._done), prompts.tokens, prompts.pairs2, prompts.context)
             count = 1
         elif streams.count:
-            base, compute = self._costs.decode(streams.count, streams.kv)
+            base, compute = self._costs.decode(streams.count, streams.kv(self._done))
             growth = self._costs.kv * streams.accepted * streams.count
             count = streams.next_end - self._done
             if base < compute:  # bound by compute until the contexts have grown
@@ -297,9 +297,9 @@ class Engine(Generic[J]):
             if self._leaving:
                 count = 1
         else:
-            self._count = 0
+            self._count, self._end_ns = 0, UNLIMITED
             return
-        self._base, self._growth = max(1, base), growth
+        self._base, self._growth = base or 1, growth
         self._cut(count)
 
     def _unfit(self, came: Present[J]) -> str:

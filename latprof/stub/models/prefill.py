@@ -45,8 +45,7 @@ class PrefixCache:
 
     def match(self, blocks: Sequence[int]) -> int:
         """How many leading blocks are here; they count as used."""
-        found = self._blocks.leading(blocks)
-        self._blocks.touch(blocks[:found])
+        found = self._blocks.use(blocks)
         self.queried_blocks += len(blocks)
         self.hit_blocks += found
         return found

@@ -29,21 +29,17 @@ class Recent:
     def __getitem__(self, block: int) -> int:
         return self._blocks[block]
 
-    def leading(self, blocks: Sequence[int]) -> int:
-        """How many of a prompt's ``blocks``, from its beginning, are here."""
-        here = self._blocks
+    def use(self, blocks: Sequence[int]) -> int:
+        """How many of a prompt's ``blocks``, from its beginning, are here; they are used."""
+        here, touch = self._blocks, self._blocks.move_to_end
         found = 0
         for block in blocks:
             if block not in here:
                 break
             found += 1
-        return found
-
-    def touch(self, blocks: Sequence[int]) -> None:
-        """A prompt's leading ``blocks``, all of which are here, are used."""
-        touch = self._blocks.move_to_end
-        for block in reversed(blocks):
+        for block in reversed(blocks[:found]):
             touch(block)
+        return found
 
     def keep(self, blocks: Sequence[int], lone_blocks: int = 0, value: int = 0) -> None:
         """A prompt's blocks are used, as many leading ones as fit, and have ``value`` from now on; ``lone_blocks`` more come behind them."""
@@ -53,8 +49,7 @@ class Recent:
             self._nameless -= 1
             here[self._nameless] = lone_blocks
             self._count += lone_blocks
-        before = len(here)
-        touch = here.move_to_end
+        before, touch = len(here), here.move_to_end
         for block in reversed(blocks[: self.capacity_blocks]):
             here[block] = value
             touch(block)
@@ -67,9 +62,10 @@ class Recent:
         here, excess = self._blocks, self._count - self.capacity_blocks
         self._count = self.capacity_blocks
         while excess > 0:
-            block, value = here.popitem(last=False)
-            count = value if block < 0 else 1
+            block = next(iter(here))
+            count = here[block] if block < 0 else 1
             if count > excess:
                 here[block] = count - excess
-                here.move_to_end(block, last=False)
+            else:
+                del here[block]
             excess -= count

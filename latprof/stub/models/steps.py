@@ -6,11 +6,14 @@ A boundary's time in ns is the floor of its ticks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import ceil, isqrt, sqrt
 from typing import Final
 
 from latprof.stub.models.costs import TICK_BITS
 
+Step = tuple[int, int, int, int, int]
+"""(first iteration, start in ticks, base, growth, count)."""
 Segment = tuple[int, int, int, int]
 """(first iteration, start ns, step ns, count): iteration number ``first + i`` ends at ``start + step * (i + 1)``."""
 
@@ -30,40 +33,38 @@ def iterations_until(base: int, growth: int, need: int) -> int:
     return k
 
 
-class SegmentLog:
-    """The iterations that are over, until they are taken."""
+def segments_of(steps: Iterable[Step]) -> list[Segment]:
+    """``steps`` as equal steps of whole ns, whose total is exact, and so is every end of a piece."""
+    segments: list[Segment] = []
+    for first, start, base, growth, count in steps:
+        start_ns = start >> TICK_BITS
+        if count == 1:
+            segments.append((first, start_ns, ((start + base) >> TICK_BITS) - start_ns, 1))
+        elif not growth:
+            _add_even(segments, first, start_ns, (start + count * base) >> TICK_BITS, count)
+        else:
+            _add_growing(segments, first, start, base, growth, count)
+    return segments
 
-    __slots__ = ("_segments",)
 
-    def __init__(self) -> None:
-        self._segments: list[Segment] = []
+def _add_growing(segments: list[Segment], first: int, start: int, base: int, growth: int, count: int) -> None:
+    """A step in pieces that are straight enough."""
+    done = 0
+    while done < count:
+        step = base + growth * done
+        piece = count - done
+        if growth * piece * piece * _BENT > step:
+            piece = min(piece, max(1, isqrt(step // (growth * _BENT))))
+        over = done + piece
+        start_ns = (start + done * base + growth * (done * (done - 1) // 2)) >> TICK_BITS
+        end_ns = (start + over * base + growth * (over * (over - 1) // 2)) >> TICK_BITS
+        _add_even(segments, first + done, start_ns, end_ns, piece)
+        done = over
 
-    def add(self, first: int, start: int, base: int, growth: int, count: int) -> None:
-        """Log a step of ``count`` iterations from tick ``start``. Equal steps of whole ns whose total is exact, and so is every end of a piece."""
-        if count == 1 or not growth:
-            start_ns = start >> TICK_BITS
-            self._piece(first, start_ns, (start + count * base) >> TICK_BITS, count)
-            return
-        done = 0
-        while done < count:
-            step = base + growth * done
-            piece = count - done
-            if growth * piece * piece * _BENT > step:
-                piece = min(piece, max(1, isqrt(step // (growth * _BENT))))
-            over = done + piece
-            start_ns = (start + done * base + growth * (done * (done - 1) // 2)) >> TICK_BITS
-            end_ns = (start + over * base + growth * (over * (over - 1) // 2)) >> TICK_BITS
-            self._piece(first + done, start_ns, end_ns, piece)
-            done = over
 
-    def take(self) -> list[Segment]:
-        """All segments since the last call."""
-        taken, self._segments = self._segments, []
-        return taken
-
-    def _piece(self, first: int, start_ns: int, end_ns: int, count: int) -> None:
-        step_ns, longer = divmod(end_ns - start_ns, count)
-        shorter = count - longer
-        self._segments.append((first, start_ns, step_ns, shorter))
-        if longer:  # the remainder, one ns to each of the last
-            self._segments.append((first + shorter, start_ns + step_ns * shorter, step_ns + 1, longer))
+def _add_even(segments: list[Segment], first: int, start_ns: int, end_ns: int, count: int) -> None:
+    step_ns, longer = divmod(end_ns - start_ns, count)
+    shorter = count - longer
+    segments.append((first, start_ns, step_ns, shorter))
+    if longer:  # the remainder, one ns to each of the last
+        segments.append((first + shorter, start_ns + step_ns * shorter, step_ns + 1, longer))

@@ -95,6 +95,7 @@ class Call:
         "phase",
         "pool",
         "prompt_tokens",
+        "replica",
         "since_ns",
         "start_ns",
         "step",
@@ -114,6 +115,7 @@ class Call:
         self.start_ns: int
         self.since_ns: int
         self.accepted_ns: int
+        self.replica: int  # of the pool that it is in
         self.engine_first_ns: int
         self.engine_last_ns: int
         self.first_token_ns: int

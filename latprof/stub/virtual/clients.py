@@ -16,7 +16,7 @@ from typing import NamedTuple
 from latprof.stub.models.draws import Key
 from latprof.stub.virtual.calendar import Calendar
 from latprof.stub.virtual.call import Call, Then, VirtualPhase, VirtualSession, VirtualTool, VirtualTurn
-from latprof.stub.virtual.integrals import Integral
+from latprof.stub.virtual.integrals import Reading
 
 
 class Driven(NamedTuple):
@@ -49,7 +49,7 @@ class Clients:
     """
 
     def __init__(self, calendar: Calendar, seed: int, phases: Sequence[VirtualPhase], on_phase: Callable[[int], None]) -> None:
-        self.integral = Integral(None)
+        self.servers: int | None = None
         self.driven: list[Driven] = []
         self.turns = [0] * len(phases)  # of the sessions that began
         self._calendar = calendar
@@ -60,11 +60,22 @@ class Clients:
         self._send: Then
         self._requests = self._in_flight = 0
         self._waiting: deque[Call] = deque()
+        self._present_ns = 0  # when calls were answered minus when they went, summed up
 
     def start(self, send: Then) -> None:
         """The first phase begins now; calls go to ``send``."""
         self._send = send
         self._begin_phase(0)
+
+    def read(self, now_ns: int) -> Reading:
+        """The integrals of the whole stack up to now.
+
+        Raises:
+            RuntimeError: a call is under way.
+        """
+        if self._in_flight:
+            raise RuntimeError(f"the stack is read at {now_ns} ns, when {self._in_flight} calls are under way")
+        return Reading(self._present_ns, self._present_ns)
 
     # --- phases --------------------------------------------------------------------------------------------------------------------------
 
@@ -94,14 +105,15 @@ class Clients:
             self._begin_phase(now_ns)
 
     def _next_open(self, now_ns: int, session: VirtualSession | None) -> None:
-        """``session`` begins, and the one after it is written down."""
+        """``session`` begins (None: the phase does), and the one after it is written down."""
         following = next(self._sessions, None)
         if following is not None:
             self._active += 1
             self._at(self._start_ns + (following.offset_ns or 0), self._next_open, following)
-        if session is not None:
+        if session is None:
+            self._left(now_ns)
+        else:
             self._begin(session, now_ns)
-        self._left(now_ns)  # the place of the one that waited
 
     def _next_closed(self, now_ns: int, _: None) -> None:
         """A place is free."""
@@ -117,8 +129,6 @@ class Clients:
     # --- sessions ------------------------------------------------------------------------------------------------------------------------
 
     def _begin(self, session: VirtualSession, now_ns: int) -> None:
-        if self._phase.concurrency is None:
-            self._active += 1
         first = session.steps[0]
         if len(session.steps) == 1 and isinstance(first, VirtualTurn):  # always sent, as the live client has it
             self.turns[len(self.driven)] += 1
@@ -200,16 +210,16 @@ class Clients:
 
     def _let_go(self, now_ns: int, call: Call) -> None:
         call.start_ns = now_ns
-        self.integral.change(now_ns, self._in_flight, self._in_flight)
+        self._present_ns -= now_ns
         self._send(now_ns, call)
 
     def answered(self, now_ns: int, call: Call) -> None:
         """The last token is at the client: its place goes to the one that has waited longest, and its session goes on."""
+        self._present_ns += now_ns
         if self._waiting:
             self._let_go(now_ns, self._waiting.popleft())
         else:
             self._in_flight -= 1
-            self.integral.change(now_ns, self._in_flight, self._in_flight)
         going: _Going | None = call.client
         if going is None:
             self._over(now_ns, now_ns)

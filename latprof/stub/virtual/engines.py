@@ -40,7 +40,6 @@ class _Balanced:
     def __init__(self, stub: Stub, replicas: int, *, sees_prompts: bool = True) -> None:
         self._sees_prompts = sees_prompts
         self._balancer = Balancer(stub.router.policy, replicas, stub.router.affinity_slack)
-        self._replica: dict[Call, int] = {}
         self._enter: Sequence[Then] = ()
         self._is_sole = replicas == 1
 
@@ -53,15 +52,19 @@ class _Balanced:
         if self._is_sole:
             self._enter[0](now_ns, call)
             return
-        seen = (call.blocks, call.key, call.lone_blocks) if self._sees_prompts else ((), call.key)
-        replica = self._replica[call] = self._balancer.pick(now_ns, *seen)
-        self._balancer.begun(replica)
+        balancer = self._balancer
+        if self._sees_prompts:
+            replica = balancer.pick(now_ns, call.blocks, call.key, call.lone_blocks)
+        else:
+            replica = balancer.pick(now_ns, (), call.key)
+        call.replica = replica
+        balancer.begun(replica)
         self._enter[replica](now_ns, call)
 
     def left(self, _: int, call: Call) -> None:
         """The call's replica is done with it."""
         if not self._is_sole:
-            self._balancer.ended(self._replica.pop(call))
+            self._balancer.ended(call.replica)
 
 
 def disaggregated(calendar: Calendar, stub: Stub, out: Then, write: Segments) -> VirtualEngine:
@@ -106,7 +109,7 @@ def colocated(calendar: Calendar, stub: Stub, out: Then, write: Segments) -> Vir
         for number, engine in enumerate(engines)
     ]
     balanced.connect([replica.arrive for replica in replicas])
-    return VirtualEngine(balanced.arrive, {ENGINE: [replica.integral for replica in replicas]}, lambda: _close(replicas))
+    return VirtualEngine(balanced.arrive, {ENGINE: replicas}, lambda: _close(replicas))
 
 
 def station_of(stub: Stub, stage: Stage, name: str) -> tuple[str, int, Service]:

@@ -32,38 +32,29 @@ class VirtualStation:
     what came, summed up: those of every stretch that begins and ends with nobody here.
     """
 
-    __slots__ = ("_always_ns", "_busy_ns", "_empty_ns", "_free_ns", "_of_call", "_present_ns", "keeps_order", "servers")
+    __slots__ = ("always_ns", "busy_ns", "free_ns", "keeps_order", "of_call", "servers", "waited_ns")
 
     def __init__(self, servers: int, service_ns: Service) -> None:
         self.servers = servers
         self.keeps_order = isinstance(service_ns, int) or servers == 1
         """Calls leave in the order in which they came."""
-        self._always_ns = service_ns if isinstance(service_ns, int) else None
-        self._of_call: ServiceOf = (lambda _: 0) if isinstance(service_ns, int) else service_ns
-        self._free_ns: list[int] = []  # a heap: when each of the servers that were ever needed is free
-        self._present_ns = self._busy_ns = self._empty_ns = 0
+        self.always_ns = service_ns if isinstance(service_ns, int) else None
+        self.of_call: ServiceOf = (lambda _: 0) if isinstance(service_ns, int) else service_ns
+        self.free_ns = [0]  # a heap: when each of the servers that were ever needed is free
+        self.waited_ns = self.busy_ns = 0
 
     def serve(self, now_ns: int, call: Call) -> int:
         """When the call that comes now has been served; calls come in order of time."""
-        service_ns = self._always_ns
-        if service_ns is None:
-            service_ns = self._of_call(call)
-        free_ns, begun_ns = self._free_ns, now_ns
-        ended_ns = now_ns + service_ns
-        if free_ns and free_ns[0] <= now_ns:
-            heapreplace(free_ns, ended_ns)
-        elif len(free_ns) < self.servers:
-            heappush(free_ns, ended_ns)
-        else:
-            begun_ns = free_ns[0]
-            ended_ns = begun_ns + service_ns
-            heapreplace(free_ns, ended_ns)
-        call.marks += (begun_ns - now_ns, service_ns)
-        self._present_ns += ended_ns - now_ns
-        self._busy_ns += ended_ns - begun_ns
-        if ended_ns > self._empty_ns:  # noqa: PLR1730 - seven times a call, and a call of max() costs as much as the three lines above
-            self._empty_ns = ended_ns
-        return ended_ns
+        return _through((self,), now_ns, call)
+
+    def wait_ns(self, now_ns: int) -> int:
+        """How long the next call waits where none of the servers that were ever needed is free: not at all, if there is another."""
+        if len(self.free_ns) < self.servers:
+            heappush(self.free_ns, now_ns)
+            return 0
+        waited_ns = self.free_ns[0] - now_ns
+        self.waited_ns += waited_ns
+        return waited_ns
 
     def read(self, now_ns: int) -> Reading:
         """The integrals up to now.
@@ -71,9 +62,27 @@ class VirtualStation:
         Raises:
             RuntimeError: somebody is here.
         """
-        if now_ns < self._empty_ns:
-            raise RuntimeError(f"a station is read at {now_ns} ns, and its last call leaves at {self._empty_ns} ns")
-        return Reading(self._present_ns, self._busy_ns)
+        last_ns = max(self.free_ns)
+        if now_ns < last_ns:
+            raise RuntimeError(f"a station is read at {now_ns} ns, and its last call leaves at {last_ns} ns")
+        return Reading(self.waited_ns + self.busy_ns, self.busy_ns)
+
+
+def _through(stations: Sequence[VirtualStation], now_ns: int, call: Call) -> int:
+    """When the call that comes to the first of ``stations`` now leaves the last: 0.22 µs each, and 0.31 where each is asked by a call of its own."""
+    marks = call.marks
+    for station in stations:
+        service_ns = station.always_ns
+        if service_ns is None:
+            service_ns = station.of_call(call)
+        station.busy_ns += service_ns
+        free_ns, waited_ns = station.free_ns, 0
+        if free_ns[0] > now_ns:
+            waited_ns = station.wait_ns(now_ns)
+        marks += (waited_ns, service_ns)
+        now_ns += waited_ns + service_ns
+        heapreplace(free_ns, now_ns)
+    return now_ns
 
 
 class _Row:
@@ -87,9 +96,7 @@ class _Row:
 
     def arrive(self, now_ns: int, call: Call) -> None:
         """A call comes."""
-        for station in self._stations:
-            now_ns = station.serve(now_ns, call)
-        heappush(self._heap, (now_ns, self._order(), self._then, call))
+        heappush(self._heap, (_through(self._stations, now_ns, call), self._order(), self._then, call))
 
 
 class VirtualPrefill:

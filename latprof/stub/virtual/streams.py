@@ -26,27 +26,24 @@ class Segments(Protocol):
 
 
 class Alarm:
-    """Wakes a machine when something is due. Its ``next_ns`` may move; only the last one set rings."""
+    """Wakes a machine when something is due, at ``due_ns`` (None: nothing is).
 
-    __slots__ = ("_at_due", "_due_ns", "_heap", "_order", "_ring")
+    That may move, and every instant it was set to comes: ``wake`` is told the present and the instant, and looks whether it still counts.
+    """
 
-    def __init__(self, calendar: Calendar, ring: Callable[[int], None]) -> None:
+    __slots__ = ("_heap", "_order", "_wake", "due_ns")
+
+    def __init__(self, calendar: Calendar, wake: Callable[[int, int], None]) -> None:
         self._heap, self._order = calendar.heap, calendar.order
-        self._ring = ring
-        self._at_due = self._wake  # a bound method is made anew each time it is looked up
-        self._due_ns: int | None = None
+        self._wake = wake
+        self.due_ns: int | None = None
 
     def set(self, due_ns: int | None) -> None:
         """Ring at ``due_ns`` (None: not at all)."""
-        if due_ns != self._due_ns:
-            self._due_ns = due_ns
+        if due_ns != self.due_ns:
+            self.due_ns = due_ns
             if due_ns is not None:
-                heappush(self._heap, (due_ns, self._order(), self._at_due, due_ns))
-
-    def _wake(self, now_ns: int, due_ns: int) -> None:
-        if due_ns == self._due_ns:
-            self._due_ns = None
-            self._ring(now_ns)
+                heappush(self._heap, (due_ns, self._order(), self._wake, due_ns))
 
 
 class Streams:
