@@ -30,7 +30,7 @@ from latprof.budget_words import (
     share,
     statistic,
 )
-from latprof.errors import ConfigError
+from latprof.errors import ConfigError, unreadable
 from latprof.layers.vocabulary import belongs_to
 from latprof.yaml_text import read_yaml
 
@@ -123,7 +123,7 @@ def load_budget(path: Path) -> Budget:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"--budget {path}: cannot be read ({error}); name a YAML file, or let latprof budget init RUN write a first one"
+            f"--budget {path}: cannot be read ({unreadable(error)}); name a YAML file, or let latprof budget init RUN write a first one"
         ) from None
     try:
         return replace(read_budget(read_yaml(text)), path=path)

@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from latprof.config_inject import Inject, check_place
 from latprof.config_stub import STAGES, BalancingPolicy, Decode, Engine, Fault, Gateway, Prefill, Router, Stage, Station, Stub
 from latprof.config_values import DurationNs, PositiveInt, Section, ServiceTime, Share, ShareLaw, Shares, TokenCount, law
-from latprof.errors import ConfigError
+from latprof.errors import ConfigError, unreadable
 from latprof.units import NS_PER_S
 from latprof.yaml_text import read_yaml
 
@@ -363,7 +363,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give the path of a YAML file, or none for the quickstart") from None
+        raise ConfigError(
+            f"{path}: cannot be read ({unreadable(error)}); give the path of a YAML file, or none for the quickstart"
+        ) from None
     try:
         written = read_yaml(text)
     except ConfigError as error:

@@ -20,7 +20,7 @@ from latprof.analysis.verdicts.sequential import alpha_of_look
 from latprof.baseline import Baseline, load, runs_at
 from latprof.budget import Budget, load_budget
 from latprof.config import Config
-from latprof.errors import ConfigError, Exit, UsageError
+from latprof.errors import ConfigError, Exit, UsageError, unreadable
 from latprof.gate import gate
 from latprof.opening import replication_of
 from latprof.pipeline import run
@@ -219,7 +219,7 @@ def _add_otava(gated: Gated, path: Path) -> str:
     except ConfigError as error:
         return f"{path}: {error}"
     except (OSError, UnicodeDecodeError) as error:
-        return f"{path}: cannot be read ({error}); remove it, or name another folder with --ci"
+        return f"{path}: cannot be read ({unreadable(error)}); remove it, or name another folder with --ci"
 
 
 def _write(path: Path, content: bytes) -> str:
