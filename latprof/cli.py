@@ -56,7 +56,7 @@ stub_app = typer.Typer(help="The serving stack in a box.", no_args_is_help=True,
 app.add_typer(stub_app, name="stub")
 app.add_typer(workload_app, name="workload")
 
-baseline_app = typer.Typer(help="What a gate remembers of good runs: a small file for git.", no_args_is_help=True, rich_markup_mode=None)
+baseline_app = typer.Typer(help="What a gate remembers of good runs.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(budget_app, name="budget")
 
@@ -81,7 +81,7 @@ def latprof(
     """Where the time to first token goes, layer by layer: drive load at an LLM serving stack, print a latency budget that adds up."""
 
 
-@app.command()
+@app.command(short_help="Drive load and print the TTFT budget by layer.")
 def run(
     config: ConfigFile = None,
     *,
@@ -237,7 +237,7 @@ def run(
         raise typer.Exit(run_and_print(settings, json_file=json_file, dry_run=dry_run, quiet=quiet, live=not no_live, html=html))
 
 
-@app.command()
+@app.command(short_help="Run a grid of speed-ups, rates, sizes.")
 def sweep(
     config: ConfigFile = None,
     *,
@@ -307,7 +307,7 @@ def sweep(
         raise typer.Exit(sweep_and_print(settings, asked, json_file=json_file, quiet=quiet, html=html))
 
 
-@app.command()
+@app.command(short_help="Play a configuration in virtual time.")
 def simulate(
     config: ConfigFile = None,
     *,
@@ -357,7 +357,7 @@ def simulate(
         raise typer.Exit(simulate_and_print(settings, json_file=json_file, allow_unstable=allow_unstable, html=html))
 
 
-@app.command()
+@app.command(short_help="Print a run again; write it for others.")
 def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")],
     *,
@@ -382,7 +382,7 @@ def report(
     raise typer.Exit(report_and_print(run_folder, json_file=json_file, html=html, figures=figures, budget_file=budget, exports=exports))
 
 
-@app.command()
+@app.command(short_help="Predict what a change would do to a run.")
 def whatif(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")],
     *,
@@ -407,7 +407,7 @@ def whatif(
     raise typer.Exit(answer_and_print(run_folder, question, json_file=json_file))
 
 
-@app.command()
+@app.command(short_help="Hold run B against run A.")
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="a run folder, a folder of them, a baseline; to be measured: a URL or CONFIG.yaml")],
     b: Annotated[str, typer.Argument(metavar="B", help="the same, held against A")],
@@ -434,7 +434,7 @@ def compare(
         raise typer.Exit(compare_and_print(a, b, asked, json_file=json_file, html=html, quiet=quiet))
 
 
-app.command("gate")(gate_command)
+app.command("gate", short_help="Hold runs against a budget; exit code 1 fails.")(gate_command)
 
 
 @baseline_app.command("save")
@@ -460,7 +460,7 @@ def baseline_show(file: Annotated[Path, typer.Argument(metavar="FILE", help="a b
     raise typer.Exit(show_baseline(file))
 
 
-@app.command()
+@app.command(short_help="Measure what this machine can measure.")
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="print everything measured as JSON")] = False) -> None:
     """Measure what this machine can measure: stamps, timers, requests and chunks per second, limits. About ten seconds."""
     from latprof.commands.run import diagnose_and_print

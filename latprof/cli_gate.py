@@ -29,9 +29,7 @@ Ci = Annotated[
 Junit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="write JUnit XML here")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the verdicts here; - for standard output")]
 
-budget_app = typer.Typer(
-    help="Latency budgets: a first one from a run, what a run spends, what changed.", no_args_is_help=True, rich_markup_mode=None
-)
+budget_app = typer.Typer(help="A first latency budget, and what is spent.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def gate_command(
