@@ -26,6 +26,11 @@ class LatprofError(Exception):
     exit_code: Exit = Exit.INTERNAL
 
 
+def unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Why a text file could not be read, in words; the path stands beside it already."""
+    return f"not UTF-8 text, at byte {error.start}" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
+
+
 class UsageError(LatprofError):
     """A flag, a file, a port or an address cannot be used as given. Nothing was sent."""
 

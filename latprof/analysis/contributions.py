@@ -55,7 +55,10 @@ def contributions(layers: Layers, p: float, intended_ns: IntArray | None = None)
         raise ValueError("contributions need at least one request with the metric, got none")
     in_order = metric_ns if intended_ns is None else metric_ns[np.argsort(intended_ns, kind="stable")]
     independent = n_eff(in_order, p)
-    return contributions_as(layers, p, kind_at(len(metric_ns), independent, p), independent)
+    kind = kind_at(len(metric_ns), independent, p)
+    if kind == "percentile" and not all(rests_on_enough(len(in_order), n_eff(in_order, q), q) for q in SHOWN if 0.5 < q < p):
+        kind = "tail mean"  # as in `Distribution`
+    return contributions_as(layers, p, kind, independent)
 
 
 def kind_at(n: int, n_independent: float, p: float) -> Kind:

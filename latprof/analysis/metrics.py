@@ -5,6 +5,7 @@ Columns in, columns out: ns, MISSING_NS where a request has no such figure. Late
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -91,6 +92,13 @@ def is_unstreamed(requests: Requests, chunks: Chunks) -> BoolArray:
     code = CHANNEL_CODES[Channel.REASONING]
     came = (requests.first_channel == Channel.REASONING) | np.isin(requests.request, chunks.request[chunks.channel == code])
     return np.asarray(told & ~came, np.bool_)
+
+
+def cached_share(requests: Requests) -> float:
+    """Share of the prompt tokens that the servers say came from a cache, of the requests whose usage tells both; NaN where none does."""
+    told = known(requests.cached_tokens) & known(requests.prompt_tokens)
+    prompt_tokens = int(requests.prompt_tokens[told].sum())
+    return int(requests.cached_tokens[told].sum()) / prompt_tokens if prompt_tokens else math.nan
 
 
 def tokens_per_chunk(requests: Requests, chunks: Chunks) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -156,9 +157,17 @@ class Distribution:
     @property
     def given(self) -> tuple[float, ...]:
         """``percentiles``, NaN where the sample is too small for them; without ``n_eff`` every value counts."""
-        worth = (self.n if np.isnan(independent) else independent for independent in self.n_eff)
-        found = zip(self.percentiles, worth, SHOWN, strict=True)
-        return tuple(value if rests_on_enough(self.n, independent, p) else np.nan for value, independent, p in found)
+        worth = [self.n if np.isnan(independent) else independent for independent in self.n_eff]
+        return tuple(value if rests else np.nan for value, rests in zip(self.percentiles, _rest_on_enough(self.n, worth), strict=True))
+
+
+def _rest_on_enough(n: int, independent: Sequence[float]) -> list[bool]:
+    """`rests_on_enough` for each of `SHOWN`; no percentile above the median is given beyond one that is refused.
+
+    The few requests beyond a p99 can look independent of each other where those beyond the p90 are one burst: the p99 lies in it, too.
+    """
+    rest = [rests_on_enough(n, worth, p) for worth, p in zip(independent, SHOWN, strict=True)]
+    return [own and all(rest[i] for i in range(at) if SHOWN[i] > 0.5) for at, own in enumerate(rest)]
 
 
 def distribution(values: Numbers) -> Distribution:
@@ -171,7 +180,8 @@ def distribution(values: Numbers) -> Distribution:
         mean=float(values.mean()) if len(values) else np.nan,
         percentiles=percentiles,
         hd=tuple(
-            _hd_of_sorted(ordered, p) if rests_on_enough(len(values), n, p) else np.nan for n, p in zip(independent, SHOWN, strict=True)
+            _hd_of_sorted(ordered, p) if rests else np.nan
+            for rests, p in zip(_rest_on_enough(len(values), independent), SHOWN, strict=True)
         ),
         n_eff=independent,
         tail_mean=float(ordered @ tail_weights(len(ordered))) if len(ordered) else np.nan,

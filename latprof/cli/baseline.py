@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-baseline_app = typer.Typer(help="What a gate remembers of good runs: a small file for git.", no_args_is_help=True, rich_markup_mode=None)
+baseline_app = typer.Typer(help="What a gate remembers of good runs.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @baseline_app.command("save")

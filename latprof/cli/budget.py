@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-budget_app = typer.Typer(
-    help="Latency budgets: a first one from a run, what a run spends, what changed.", no_args_is_help=True, rich_markup_mode=None
-)
+budget_app = typer.Typer(help="A first latency budget, and what is spent.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @budget_app.command("init")

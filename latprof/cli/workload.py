@@ -14,9 +14,7 @@ from latprof.errors import UsageError
 if TYPE_CHECKING:
     from latprof.config import Workload
 
-workload_app = typer.Typer(
-    help="Traces and synthetic workloads: what they are, and in latprof's own form.", no_args_is_help=True, rich_markup_mode=None
-)
+workload_app = typer.Typer(help="Traces and workloads, told and converted.", no_args_is_help=True, rich_markup_mode=None)
 
 TraceFormat = Annotated[str | None, typer.Option("--from", metavar="FORMAT", help="of the trace; told from its content by default")]
 Window = Annotated[str | None, typer.Option("--trace-window", metavar="10m", help="only the trace's first part")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from latprof.client.stamps import Attempt, ChunkLog, ErrorClass
 from latprof.client.targets import SoleTransport
@@ -45,10 +46,15 @@ async def preflight(transport: SoleTransport, session: Session, *, run_id: str, 
     _raise_if_hopeless(transport, attempt)
     usage_came = attempt.tokens_source == "usage"
     if not attempt.succeeded:
-        findings.append(f"the preflight request failed ({attempt.error_class}): {attempt.error_text}; the run goes on")
+        findings.append(f"the first request, before the load, failed ({_failure(attempt)}): {attempt.error_text}; the run goes on")
     elif not usage_came:
         findings.append("the server tells no usage; output tokens are counted as token-bearing chunks")
     return Preflight(include_usage, usage_came, tuple(findings), attempt)
+
+
+def _failure(attempt: Attempt) -> str:
+    """The class of the failure, and the status where the server gave one that says more."""
+    return f"{attempt.error_class}, HTTP {attempt.status}" if attempt.status >= HTTPStatus.BAD_REQUEST else str(attempt.error_class)
 
 
 async def _try(transport: SoleTransport, session: Session, *, include_usage: bool, run_id: str, seed: int) -> Attempt:

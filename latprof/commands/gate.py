@@ -20,7 +20,7 @@ from latprof.analysis.verdicts.sequential import alpha_of_look
 from latprof.commands.output import check_writable, json_bytes
 from latprof.commands.report import write_html
 from latprof.config import Config
-from latprof.errors import ConfigError, Exit, UsageError
+from latprof.errors import ConfigError, Exit, UsageError, unreadable
 from latprof.gates.arms import runs_at
 from latprof.gates.baseline import Baseline, load
 from latprof.gates.budget import Budget, load_budget
@@ -214,7 +214,7 @@ def _add_otava(gated: Gated, path: Path) -> str:
     except ConfigError as error:
         return f"{path}: {error}"
     except (OSError, UnicodeDecodeError) as error:
-        return f"{path}: cannot be read ({error}); remove it, or name another folder with --ci"
+        return f"{path}: cannot be read ({unreadable(error)}); remove it, or name another folder with --ci"
 
 
 def _write(path: Path, content: bytes) -> str:

@@ -14,7 +14,7 @@ from latprof.config.mistakes import explain
 from latprof.config.overrides import laid_over, reaches
 from latprof.config.target import NamedTarget
 from latprof.config.whole import Config
-from latprof.errors import ConfigError
+from latprof.errors import ConfigError, unreadable
 from latprof.yaml_text import read_yaml
 
 
@@ -37,7 +37,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give the path of a YAML file, or none for the quickstart") from None
+        raise ConfigError(
+            f"{path}: cannot be read ({unreadable(error)}); give the path of a YAML file, or none for the quickstart"
+        ) from None
     try:
         written = read_yaml(text)
     except ConfigError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from latprof.analysis.verdicts.replications import DECOMPOSED, GOODPUT, METRICS, SHARES, Selector
-from latprof.errors import ConfigError
+from latprof.errors import ConfigError, unreadable
 from latprof.gates.words import (
     Level,
     amount,
@@ -123,7 +123,7 @@ def load_budget(path: Path) -> Budget:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"--budget {path}: cannot be read ({error}); name a YAML file, or let latprof budget init RUN write a first one"
+            f"--budget {path}: cannot be read ({unreadable(error)}); name a YAML file, or let latprof budget init RUN write a first one"
         ) from None
     try:
         return replace(read_budget(read_yaml(text)), path=path)

@@ -49,6 +49,7 @@ def summary(report: Report) -> dict[str, Any]:
         "targets": [_target(one) for one in report.targets],
         "tokens_per_chunk": finite(report.tokens_per_chunk),
         "tokens_source": dict(report.tokens_sources),
+        "cached_share": finite(report.cached_share),
         "layers": {
             budget.metric: [_layer(budget, row) for row in budget.rows]
             for budget in (report.budget, report.call_budget, None if report.tasks is None else report.tasks.budget)

@@ -14,7 +14,7 @@ import numpy as np
 from latprof.analysis.causal.injection import Injection
 from latprof.analysis.contributions import DRAWN, Contributions, Kind, columns, mean_contributions
 from latprof.analysis.gaps import distribution_of, gaps_of
-from latprof.analysis.metrics import Counts, Goodput, Rate, counts, goodput, rate, samples, streamed_tokens
+from latprof.analysis.metrics import Counts, Goodput, Rate, cached_share, counts, goodput, rate, samples, streamed_tokens
 from latprof.analysis.quantiles import Distribution, Numbers, distribution
 from latprof.analysis.targets import TargetFigures, by_target
 from latprof.analysis.task import METRIC as TASK
@@ -118,6 +118,7 @@ class Report:
     goodput: Goodput | None
     tokens_per_chunk: float
     tokens_sources: Mapping[str, int]
+    cached_share: float
     budget: Budget | None
     call_budget: Budget | None
     tasks: TaskFigures | None
@@ -187,6 +188,7 @@ def build(
         goodput=goodput(measured, run.chunks, objectives) if objectives else None,
         tokens_per_chunk=int(tokens[has_tokens].sum()) / token_chunks if token_chunks else math.nan,
         tokens_sources=dict(Counter(str(source) or "none" for source in ok.tokens_source).most_common()),
+        cached_share=cached_share(ok),
         budget=_budget(layers, shown, _intended_ns(run, layers)) if shown else None,
         call_budget=_budget(call, _shown(run, call), _intended_ns(run, call)) if call is not None and len(call.rows) else None,
         tasks=None if several is None else _tasks(run, several),

@@ -146,9 +146,11 @@ def facts(report: Report) -> Iterator[tuple[str, str]]:
         yield "tasks", "; ".join(sentences(report.tasks))
     if report.tokens_sources:
         source = " and ".join(report.tokens_sources)
+        # Not zero, nor unknown: the same seed asked again of a server that has not forgotten it is the commonest cause.
+        cached = f"; {100 * report.cached_share:.2g} % of the prompt tokens came from a cache" if report.cached_share > 0 else ""
         yield (
             "tokens",
-            f"{_figure(rate.output_tokens_per_s)}/s out, {_figure(report.tokens_per_chunk)} per chunk, counted by {source}",
+            f"{_figure(rate.output_tokens_per_s)}/s out, {_figure(report.tokens_per_chunk)} per chunk, counted by {source}{cached}",
         )
     if report.is_simulated:
         yield "stations", _stations(report.facts.laws)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latprof.errors import ConfigError
+from latprof.errors import ConfigError, unreadable
 from latprof.schedule.arrivals import ARRIVALS, FloatArray, IntArray
 from latprof.units import NS_PER_S, duration_ns
 
@@ -111,7 +111,7 @@ def read_series(file: Path) -> tuple[list[float], list[float]]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"load.phases series {file}: cannot be read ({error}); give a CSV file of time,rate lines") from None
+        raise ConfigError(f"load.phases series {file}: cannot be read ({unreadable(error)}); give a CSV file of time,rate lines") from None
     rows = [(number, row) for number, row in enumerate(csv.reader(lines), start=1) if any(field.strip() for field in row)]
     if rows and not _is_number(rows[0][1][-1]):
         rows = rows[1:]

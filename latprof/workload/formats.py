@@ -73,7 +73,9 @@ def guessed(file: Path) -> str:
         with file.open(encoding="utf-8", errors="replace") as opened:
             beginning = opened.read(_LOOKED_AT).lstrip("\ufeff \r\n\t")
     except OSError as error:
-        raise ConfigError(f"workload.trace {file}: cannot be read ({error}); give the path of a trace") from None
+        raise ConfigError(f"workload.trace {file}: cannot be read ({error.strerror or error}); give the path of a trace") from None
+    if not beginning.strip():
+        raise ConfigError(f"workload.trace {file}: the file is empty; wanted a trace with at least one request")
     first, _, _ = beginning.partition("\n")
     if first.strip() in _CSV:
         return _CSV[first.strip()]

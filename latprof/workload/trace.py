@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 
 import orjson
 
-from latprof.errors import ConfigError
+from latprof.errors import ConfigError, unreadable
 from latprof.units import NS_PER_MS, NS_PER_S
 from latprof.workload.outline import Trace
 
@@ -90,7 +90,7 @@ def opened(file: Path, wanted: str) -> Iterator[TextIO]:
         with file.open(encoding="utf-8", newline="") as lines:
             yield lines
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"workload.trace {file}: cannot be read ({error}); {wanted}") from None
+        raise ConfigError(f"workload.trace {file}: cannot be read ({unreadable(error)}); {wanted}") from None
 
 
 def _by_line(file: Path, lines: Iterable[str]) -> Iterator[Value]:

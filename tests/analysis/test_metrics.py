@@ -8,6 +8,7 @@ import pytest
 from made_requests import MS, attempt, chunks, requests
 
 from latprof.analysis.metrics import (
+    cached_share,
     cap_wait_ns,
     connection_wait_ns,
     counts,
@@ -65,6 +66,13 @@ def test_tpot_leaves_the_first_chunks_tokens_out(tokens: int, token_chunks: int,
 
 def test_an_answer_in_one_chunk_has_no_tpot() -> None:
     assert tpot_ns(requests(attempt(0, token_chunks=1)), NO_CHUNKS)[0] == MISSING_NS
+
+
+def test_the_cached_share_is_of_the_requests_that_tell_it() -> None:
+    told = attempt(0, prompt_tokens=100, cached_tokens=30), attempt(1, prompt_tokens=300, cached_tokens=0)
+    silent = attempt(2, prompt_tokens=600, cached_tokens=MISSING_NS)
+    assert cached_share(requests(*told, silent)) == 30 / 400
+    assert math.isnan(cached_share(requests(silent)))
 
 
 THOUGHT = {"output_tokens": 1_200, "reasoning_tokens": 1_000, "token_chunks": 200, "first_channel": "content", "last_token_ns": 4_011 * MS}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from scipy.stats.mstats import hdquantiles
 from latprof.analysis import quantiles
 from latprof.analysis.beta import beta_masses, regularised_beta
 from latprof.analysis.quantiles import (
+    Distribution,
     distribution,
     hd_quantile,
     hd_weights,
@@ -108,6 +111,12 @@ def test_percentiles_are_refused_without_ten_beyond() -> None:
     assert not rests_on_enough(10_000, 500, 0.99)
     assert rests_on_enough(10_000, 12, 0.5)  # a wave over the run does not take the median away
     assert not rests_on_enough(19, 19, 0.5)
+
+
+def test_no_percentile_is_given_beyond_one_that_is_refused() -> None:
+    found = Distribution(2_100, 14.0, (14.0, 18.0, 27.0), (math.nan,) * 3, n_eff=(2_100.0, 60.0, 2_100.0), tail_mean=24.0)
+    assert found.given[0] == 14.0
+    assert all(math.isnan(value) for value in found.given[1:])
 
 
 def test_a_distribution_refuses_per_percentile() -> None:

@@ -9,6 +9,7 @@ from scripted_peer import ANSWER, CHUNKED, DONE, RUN_ID, STOP, TAIL, TURN, TWO, 
 from latprof.client.preflight import preflight
 from latprof.client.stamps import ErrorClass
 from latprof.errors import Exit, RunFailedError, UsageError
+from latprof.units import MISSING_NS
 from latprof.workload.sessions import Session
 
 SESSION = Session(5, (TURN,))
@@ -50,6 +51,7 @@ async def test_other_failures_are_findings(script: Script) -> None:
     async with scripted(script) as peer, client(peer.url) as transport:
         found = await preflight(transport, SESSION, run_id=RUN_ID, seed=1)
     assert "the run goes on" in found.findings[0]
+    assert (f", HTTP {found.attempt.status})" in found.findings[0]) == (found.attempt.status != MISSING_NS)
     assert found.attempt.error_class in {ErrorClass.SERVER, ErrorClass.RATE_LIMITED, ErrorClass.DISCONNECTED}
 
 

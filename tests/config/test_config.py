@@ -121,9 +121,9 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, text: str, told: str) -
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    for file in (tmp_path / "absent.yaml", tmp_path, tmp_path / "binary.yaml"):
-        with pytest.raises(ConfigError, match=r"cannot be read .*; give the path of a YAML file, or none for the quickstart"):
-            load_config(file)
+    for name, why in (("absent.yaml", "No such file or directory"), ("", "Is a directory"), ("binary.yaml", "not UTF-8 text, at byte 0")):
+        with pytest.raises(ConfigError, match=rf"cannot be read \({why}\); give the path of a YAML file, or none for the quickstart"):
+            load_config(tmp_path / name)
 
 
 def test_an_empty_file_is_the_quickstart(tmp_path: Path) -> None:

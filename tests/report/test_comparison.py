@@ -16,7 +16,7 @@ from latprof.analysis.verdicts.compare import Comparison, compare
 from latprof.analysis.verdicts.replications import Selector
 from latprof.analysis.verdicts.steady import Steady
 from latprof.report.comparison.summary import summary
-from latprof.report.comparison.terminal import arms, headline, layer_verdict, render, write
+from latprof.report.comparison.terminal import arms, footnotes, headline, layer_verdict, render, write
 from latprof.units import NS_PER_S
 
 
@@ -51,6 +51,16 @@ def test_what_must_not_be_used_says_so_first() -> None:
     )
     few = compare(arm(1, runs=1, n=100), arm(100, runs=1, n=100))
     assert headline(few).startswith("INCONCLUSIVE: A: one run of 100 requests")
+
+
+def test_layers_that_lack_an_interval_for_one_reason_share_a_line() -> None:
+    told = compare(arm(1), arm(1))
+    why = "A: no request tells of {} in ttft; this run knows net+server"
+    layers = tuple(
+        replace(told.layers[0], key=Key(Selector("ttft", name), 0.5), why=why.format(name)) for name in ("router", "router", "prefill")
+    )
+    found = list(footnotes(replace(told, layers=layers)))
+    assert "No interval: A: no request tells of router, prefill in ttft; this run knows net+server." in found
 
 
 def test_a_layer_has_one_verdict() -> None:

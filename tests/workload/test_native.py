@@ -182,5 +182,8 @@ def test_a_file_that_looks_like_nothing_known(tmp_path: Path) -> None:
         ConfigError, match=r":1: looks like none of azure, bailian, .*, it begins 'once upon a time'; say which with workload\.trace_format"
     ):
         guessed(file)
-    with pytest.raises(ConfigError, match=r"cannot be read"):
+    with pytest.raises(ConfigError, match=r"cannot be read \(No such file or directory\)"):
         guessed(tmp_path / "nothing")
+    file.write_text("\n")
+    with pytest.raises(ConfigError, match=r"trace: the file is empty; wanted a trace with at least one request"):
+        guessed(file)

@@ -210,6 +210,18 @@ def _ms(value_ns: float, sign: str = "") -> str:
     return "-" if math.isnan(value_ns) else f"{value_ns / NS_PER_MS:{sign}.2f}"
 
 
+def _reasons(changes: Sequence[Change]) -> Iterator[str]:
+    """Why there are figures without an interval, every reason once: layers that share one are named together."""
+    layers: dict[tuple[str, str], dict[str, None]] = {}  # a layer comes once for every percentile
+    for change in changes:
+        if change.why:
+            layer = change.key.selector.layer
+            before, at, after = change.why.partition(f" {layer} ") if layer else (change.why, "", "")
+            layers.setdefault((before, after), {})[layer if at else ""] = None
+    for (before, after), named in layers.items():
+        yield f"{before} {', '.join(named)} {after}" if after else before
+
+
 def footnotes(told: Comparison) -> Iterator[str]:
     """How the tables are to be read."""
     yield (
@@ -223,8 +235,7 @@ def footnotes(told: Comparison) -> Iterator[str]:
             f" the runs (with fewer than {FEW}: over stretches of time), and they add up to the mean of these percentiles."
         )
         yield from _uneven(told)
-    for why in dict.fromkeys(change.why for change in (*told.end_to_end, *told.layers) if change.why):
-        yield f"No interval: {why}."
+    yield from (f"No interval: {why}." for why in _reasons((*told.end_to_end, *told.layers)))
     if min(len(told.a.seeds), len(told.b.seeds)) < FEW:
         yield f"With {FEW} runs of each arm, seeds apart, the percentiles above the median get intervals, too."
     yield from presets.footnotes_of_arms({"A": told.a.presets, "B": told.b.presets})
