@@ -63,6 +63,18 @@ def test_layers_that_lack_an_interval_for_one_reason_share_a_line() -> None:
     assert "No interval: A: no request tells of router, prefill in ttft; this run knows net+server." in found
 
 
+def test_what_a_cache_knew_of_one_arm_alone_is_said() -> None:
+    def knew(share: float) -> Arm:
+        whole = arm(1)
+        return replace(whole, runs=tuple(replace(run, cached_share=share) for run in whole.runs))
+
+    said = " ".join(arms(compare(knew(0.02), knew(0.91))))
+    assert "A cache knew 2 % of A's prompt tokens and 91 % of B's" in said
+    assert "give every run a --seed of its own" in said
+    for alike in (compare(knew(0.9), knew(0.91)), compare(arm(1), knew(0.9))):
+        assert "A cache knew" not in " ".join(arms(alike))
+
+
 def test_a_layer_has_one_verdict() -> None:
     found = compare(arm(1), arm(100, plant_ms={"gateway.auth": 15.0}))
     assert layer_verdict(found.of_layer("gateway.auth")).plain == "worse p50 p95"  # of p99 nothing can be said

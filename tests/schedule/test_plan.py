@@ -160,6 +160,15 @@ def test_a_longer_plan_begins_with_the_shorter_one() -> None:
     assert long[:20] == short
 
 
+def test_a_warmup_that_nobody_asked_for_is_no_larger_than_what_is_measured() -> None:
+    fast = {"rate_per_s": 1_000_000, "num_requests": 20}
+    assert len(phases(fast)["warmup"].planned) == 20
+    assert len(phases(fast | {"warmup": "1ms"})["warmup"].planned) > 500
+    closed = phases({"concurrency": 4, "num_requests": 20})["warmup"].planned
+    assert isinstance(closed, OnDemand)
+    assert closed.limit == 20
+
+
 def test_warmup_by_number() -> None:
     both = phases({"num_requests": 3, "warmup_requests": 4})
     assert [planned.session.session for planned in both["warmup"].planned] == [WARMUP_SESSION_BASE + index for index in range(4)]

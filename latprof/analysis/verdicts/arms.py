@@ -5,6 +5,7 @@ An arm is made of replications (`arm_of`) or of what a baseline kept of them (`l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,11 +45,15 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counted:
-    """What counts of one run: ``requests``, failures included, from its ``steady`` state on, and the samples of its metrics as in its figures."""
+    """What counts of one run: ``requests``, failures included, from its ``steady`` state on, and the samples of its metrics as in its figures.
+
+    ``cached_share`` is of its prompt tokens, those that a cache knew; NaN where no server tells.
+    """
 
     requests: int
     steady: Steady
     values_ns: Mapping[str, Numbers]
+    cached_share: float = math.nan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +74,12 @@ class Arm:
     doubts: tuple[Doubt, ...] = ()
     presets: tuple[Mapping[str, Any], ...] | None = None
     runs: tuple[Counted, ...] = ()
+
+    @property
+    def cached_share(self) -> float:
+        """Of the prompt tokens those that a cache knew, in the mean of the runs that tell; NaN where none does."""
+        told = [run.cached_share for run in self.runs if not math.isnan(run.cached_share)]
+        return sum(told) / len(told) if told else math.nan
 
     @property
     def valid(self) -> bool:
@@ -112,7 +123,7 @@ def arm_of(name: str, replications: Sequence[Replication]) -> Arm:
         conditions=found[0],
         doubts=doubts,
         presets=tuple(ordered[0].meta.get("presets", ())),
-        runs=tuple(Counted(len(one.failed), one.steady, one.values_ns) for one in ordered),
+        runs=tuple(Counted(len(one.failed), one.steady, one.values_ns, one.cached_share) for one in ordered),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from latprof.analysis.metrics import in_intended_order, meets, samples, ttft_ns
+from latprof.analysis.metrics import cached_share, in_intended_order, meets, samples, ttft_ns
 from latprof.analysis.validity.doubts import Doubt
 from latprof.analysis.verdicts.replications import Replication
 from latprof.analysis.verdicts.steady import Steady, is_asked, steady, warmup_ns
@@ -39,6 +39,7 @@ def replication(
         good=meets(kept, run.chunks, wanted) if wanted else None,
         steady=found,
         doubts=tuple(doubts),
+        cached_share=cached_share(kept.select(kept.success)),
     )
 
 

@@ -81,6 +81,8 @@ class Replication:
     good: BoolArray | None
     steady: Steady
     doubts: tuple[Doubt, ...] = ()
+    cached_share: float = math.nan
+    """Of the prompt tokens, those that a cache knew, where the servers tell."""
 
     @property
     def valid(self) -> bool:

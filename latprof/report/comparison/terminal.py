@@ -24,6 +24,8 @@ from latprof.units import NS_PER_MS
 _STYLES: Final[dict[Verdict, str]] = {"better": "green", "worse": "bold red", "same": "", "unknown": "yellow"}
 _ORDER: Final[tuple[Verdict, ...]] = ("worse", "better", "unknown", "same")
 _MOST_TOLD = 4
+# Of the prompt tokens: a difference in what a cache knew that shows in prefill.
+_CACHED_APART = 0.05
 
 
 def render(told: Comparison, refused: Sequence[str] = (), file: TextIO | None = None, *, stderr: bool = False) -> None:
@@ -111,6 +113,11 @@ def arms(told: Comparison) -> Iterator[str]:
     for what, apart in (("asked", told.apart.asked), ("the system under test", told.apart.system), ("the machine", told.apart.place)):
         if apart:
             yield f"They differ in {what}: {'; '.join(apart)}"
+    if abs(told.a.cached_share - told.b.cached_share) > _CACHED_APART:
+        yield (
+            f"A cache knew {100 * told.a.cached_share:.2g} % of A's prompt tokens and {100 * told.b.cached_share:.2g} % of B's: what prefill and TTFT owe to"
+            " that is no difference between the stacks. A stack that stays up remembers the prompts of a seed: give every run a --seed of its own."
+        )
 
 
 def _arm(arm: Arm) -> str:
