@@ -66,13 +66,12 @@ def _warmup(load: Load, workload: Workload, limit: int | None) -> Phase | None:
     """As many requests as asked for, else as much time; where nobody asked, no more of them than are measured."""
     count = load.warmup_requests or None
     duration_ns = load.warmup_ns if count is None else None
-    if not {"warmup_requests", "warmup_ns"} & load.model_fields_set:
-        limit = _least(limit, load.num_requests)
+    most = count if {"warmup_requests", "warmup_ns"} & load.model_fields_set else load.num_requests
     if load.concurrency is None:
-        return _open(load, "warmup", workload, _warmup_starts(load, workload, count, duration_ns), limit)
+        return _open(load, "warmup", workload, _warmup_starts(load, workload, count, duration_ns), _least(limit, most))
     if count is None and limit is not None:
         limit //= _WARMUP_SHARE
-    return _closed(load, "warmup", workload, _least(limit, count), duration_ns)
+    return _closed(load, "warmup", workload, _least(limit, most), duration_ns)
 
 
 def _measured(load: Load, workload: Workload, limit: int | None) -> Phase | None:
