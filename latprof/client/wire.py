@@ -326,7 +326,7 @@ class _Tls:
         try:
             while part := session.read(_READ_BYTES):
                 plain.append(part)
-                # Nothing more to come out: to hear that from `read` costs an exception, a third of what a chunk costs.
+                # Nothing more to come out: to hear that from `read` costs an exception, 2.4 µs instead of 0.2.
                 if not (self._in.pending or session.pending()):
                     return part if len(plain) == 1 else b"".join(plain), False
             return b"".join(plain), True
